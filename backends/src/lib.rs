@@ -1,1 +1,14 @@
-//! placeholder
+//! The ports: where the outside world is replaced. One conformance suite each, run against every implementation.
+//!
+//! | port | on one machine | in a cluster |
+//! |---|---|---|
+//! | [`log::RecordLog`] | [`log::embedded`] | Kafka |
+//! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB |
+//!
+//! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and randomness.
+
+pub mod crash;
+pub mod data_dir;
+pub mod log;
+pub mod tables;
+pub mod world;

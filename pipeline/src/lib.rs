@@ -1,1 +1,3 @@
-//! placeholder
+//! From the log to the lake.
+
+pub mod lake;

@@ -1,0 +1,1 @@
+//! What every `RecordLog` must do, as one suite that takes a factory of logs.

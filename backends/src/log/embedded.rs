@@ -1,0 +1,1 @@
+//! The log on local files: one process, durable by group commit.

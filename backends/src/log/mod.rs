@@ -1,0 +1,191 @@
+//! The port `RecordLog`: durable, partitioned topics with consumer groups.
+//!
+//! Offsets are `i64`, as in Kafka; a committed offset is the *next* one to read. Delivery is at least once from the
+//! committed offset; order holds within a partition; readers never see a message that is not durable.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::{path::PathBuf, time::Duration};
+
+pub mod conformance;
+pub mod embedded;
+
+/// The five topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Accepted records; partition = lane.
+    Records,
+    /// Rejected records.
+    Rejects,
+    /// Facts about batches.
+    BatchEvents,
+    /// Attachments to fetch.
+    Attachments,
+    /// Messages that could not be processed.
+    DeadLetters,
+}
+
+impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Records, Self::Rejects, Self::BatchEvents, Self::Attachments, Self::DeadLetters];
+
+    /// The topic's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Rejects => "rejects",
+            Self::BatchEvents => "batch-events",
+            Self::Attachments => "attachments",
+            Self::DeadLetters => "dead-letters",
+        }
+    }
+}
+
+/// A message to append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Where to.
+    pub topic: Topic,
+    /// Which partition, < [`RecordLog::partitions`].
+    pub partition: u32,
+    /// Message key.
+    pub key: Bytes,
+    /// Message value.
+    pub value: Bytes,
+}
+
+/// A message as read.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its offset.
+    pub offset: i64,
+    /// When it was appended, milliseconds since the Unix epoch.
+    pub appended_at: i64,
+    /// Message key.
+    pub key: Bytes,
+    /// Message value.
+    pub value: Bytes,
+}
+
+/// What a partition holds: offsets `low..high`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset still kept.
+    pub low: i64,
+    /// One past the last durable offset.
+    pub high: i64,
+}
+
+/// How much to fetch at once.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchLimit {
+    /// Stop after this many bytes of keys and values (one message always fits).
+    pub max_bytes: usize,
+    /// Stop after this many messages.
+    pub max_messages: usize,
+    /// When there is nothing, wait this long for something.
+    pub max_wait: Duration,
+}
+
+/// Classified by what the caller must do.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Try again later; nothing is known to be lost. An append that fails so may or may not have happened.
+    #[error("the log is not available: {0}")]
+    Unavailable(String),
+    /// No room: try again once the disk has space.
+    #[error("no space left for the log: {0}")]
+    Full(String),
+    /// This reader no longer owns its partition: stop.
+    #[error("partition {partition} of {topic} has another owner now", topic = topic.name())]
+    Fenced {
+        /// Which topic.
+        topic: Topic,
+        /// Which partition.
+        partition: u32,
+    },
+    /// Stored bytes are not what was written: halt and tell the operator.
+    #[error("{} is corrupt at byte {at}: {reason}", file.display())]
+    Corrupt {
+        /// Which file.
+        file: PathBuf,
+        /// Byte offset in it.
+        at: u64,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The log is shutting down, or the call cannot ever work as it was made.
+    #[error("{0}")]
+    Halted(String),
+}
+
+/// Durable, partitioned topics.
+#[async_trait]
+pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
+    /// Number of partitions of a topic.
+    fn partitions(&self, topic: Topic) -> u32;
+
+    /// Appends all messages and returns their offsets once every one is durable. Not atomic: after an error any
+    /// subset may be in the log. Messages of one call keep their order within each partition.
+    async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError>;
+
+    /// What the partition holds now.
+    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError>;
+
+    /// The group's committed offset, if it ever committed one.
+    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError>;
+
+    /// Joins a consumer group for one topic; partitions are divided evenly among the group's members.
+    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError>;
+}
+
+/// One member of a consumer group. Dropping it leaves the group.
+#[async_trait]
+pub trait Member: Send {
+    /// The next change of this member's assignment; waits until there is one. Cancel-safe.
+    async fn next(&mut self) -> Result<Change, LogError>;
+}
+
+/// A change of a member's assignment.
+pub enum Change {
+    /// A partition to read from now on, positioned at the group's committed offset or else the low watermark.
+    Assigned(Box<dyn PartitionReader>),
+    /// A partition to give up: finish or abandon the work on it, then drop `release`. Another member gets the
+    /// partition only after that (or once a time-out says that this member is dead).
+    Revoked {
+        /// Which one.
+        partition: u32,
+        /// Dropped when the work on it has ended.
+        release: Release,
+    },
+}
+
+/// Gives a revoked partition free when dropped.
+pub struct Release(pub Option<Box<dyn FnOnce() + Send>>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            release();
+        }
+    }
+}
+
+/// Reads one partition for a group.
+#[async_trait]
+pub trait PartitionReader: Send {
+    /// Which topic.
+    fn topic(&self) -> Topic;
+    /// Which partition.
+    fn partition(&self) -> u32;
+    /// The next offset that [`Self::fetch`] reads.
+    fn position(&self) -> i64;
+    /// Messages from the position on, which moves past them; empty when nothing came within `max_wait`. Cancel-safe.
+    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError>;
+    /// Moves the position. Below the low watermark the next fetch starts at the low watermark.
+    fn seek(&mut self, offset: i64);
+    /// Durably notes that the group has done everything below `offset`.
+    async fn commit(&mut self, offset: i64) -> Result<(), LogError>;
+    /// What the partition holds now.
+    async fn watermarks(&self) -> Result<Watermarks, LogError>;
+}

@@ -1,0 +1,1 @@
+//! What every `Tables` must do, as one suite that takes a factory.

@@ -1,0 +1,1 @@
+//! The tables on `fjall`: one process, durable by group commit.

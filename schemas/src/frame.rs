@@ -1,0 +1,124 @@
+//! The Avro frames on the topics. Schemas in `avro/*.avsc`; single-object encoding (marker `C3 01`, CRC-64-AVRO
+//! fingerprint, datum).
+
+use crate::{batch::Fact, identity::Identity, record::Record};
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+/// What the API adds to an accepted record.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp<'a> {
+    /// Workspace of the key that sent it.
+    pub workspace: &'a str,
+    /// Source name of that key.
+    pub source: &'a str,
+    /// Batch it came in.
+    pub batch_id: &'a str,
+    /// Place in that batch, from 0, rejected records counted.
+    pub record_index: u32,
+    /// When the API took it, microseconds since the Unix epoch.
+    pub received_at: i64,
+    /// Who it is.
+    pub identity: Identity,
+    /// On the last record that its batch sends to this lane: how many lanes the batch touches.
+    pub lanes_in_batch: Option<u32>,
+}
+
+/// Appends one frame of topic `records` to `out`. The frame also carries `digest`, a 64-bit content hash of
+/// everything that a sender may change under one identity, so that an identical payload is recognised.
+pub fn encode_record(stamp: &Stamp<'_>, record: &Record<'_>, out: &mut Vec<u8>) {
+    let _ = (stamp, record, out);
+    todo!()
+}
+
+/// Decodes frames of topic `records` into columns ([`crate::columns::frame_schema`]).
+pub struct RecordDecoder(());
+
+/// A frame that cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+#[error("frame {index}: {reason}")]
+pub struct FrameError {
+    /// Which of the frames given, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl RecordDecoder {
+    /// A decoder for the released versions of the schema.
+    pub fn new() -> Self {
+        todo!()
+    }
+
+    /// Frames → one batch of rows in the same order.
+    ///
+    /// # Errors
+    /// The first frame that cannot be decoded; the decoder can be used again afterwards.
+    pub fn decode<'f>(&mut self, frames: impl IntoIterator<Item = &'f [u8]>) -> Result<RecordBatch, FrameError> {
+        let _ = frames;
+        todo!()
+    }
+}
+
+/// One rejected record (topic `rejects`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Reject {
+    pub workspace: String,
+    pub batch_id: String,
+    /// Place in the batch, from 0.
+    pub record_index: u32,
+    /// Line of the body, from 1, for NDJSON.
+    pub line: Option<u32>,
+    pub received_at: i64,
+    pub errors: Vec<RejectError>,
+    /// The record as sent, cut at a bound, invalid UTF-8 replaced.
+    pub payload: String,
+    /// True when `payload` was cut.
+    pub payload_cut: bool,
+}
+
+/// One error of a rejected record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct RejectError {
+    pub code: String,
+    pub pointer: String,
+    pub message: String,
+}
+
+/// A fact about one batch (topic `batch-events`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct BatchEvent {
+    pub workspace: String,
+    pub batch_id: String,
+    /// Microseconds since the Unix epoch.
+    pub at: i64,
+    pub fact: Fact,
+}
+
+/// A message that could not be processed (topic `dead-letters`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DeadLetter {
+    pub topic: String,
+    pub partition: u32,
+    pub offset: i64,
+    pub stage: String,
+    pub reason: String,
+    pub at: i64,
+    pub key: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+/// Frames that are read one at a time, not as columns.
+pub trait Frame: Sized {
+    /// Appends the frame.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Reads the frame back.
+    ///
+    /// # Errors
+    /// Unknown schema fingerprint, or bytes that are not such a datum.
+    fn decode(bytes: &[u8]) -> Result<Self, FrameError>;
+}
