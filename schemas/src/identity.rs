@@ -8,11 +8,29 @@ use crate::record::Record;
 pub struct Identity(pub [u8; 16]);
 
 impl Identity {
-    /// The identity of a normalised record.
+    /// The identity of a normalised record: the first 16 bytes of BLAKE3 over, in this order, the `_type`'s name, the
+    /// number of vendor ids, each one's key and value, and `_event_at` in seconds. Strings are preceded by their length
+    /// in bytes; lengths and numbers are 8 bytes, little endian. Never to be changed: it is what makes a record the same
+    /// as one that is already in the lake.
     pub fn of(record: &Record<'_>) -> Self {
-        let _ = record;
-        todo!()
+        let mut input = Vec::with_capacity(128);
+        put(&mut input, record.kind.as_str());
+        input.extend_from_slice(&(record.vendor_ids.len() as u64).to_le_bytes());
+        for (key, value) in &record.vendor_ids {
+            put(&mut input, key);
+            put(&mut input, value);
+        }
+        input.extend_from_slice(&record.event_at.to_le_bytes());
+        let mut identity = [0; 16];
+        identity.copy_from_slice(&blake3::hash(&input).as_bytes()[..16]);
+        Self(identity)
     }
+}
+
+/// Appends a string so that no two sequences of strings give the same bytes.
+pub(crate) fn put(input: &mut Vec<u8>, text: &str) {
+    input.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    input.extend_from_slice(text.as_bytes());
 }
 
 /// How records spread over lanes (partitions of the `records` topic). Written down at first start.
@@ -25,9 +43,22 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// `(hash(workspace) + identity mod spread) mod partitions`.
+    /// `(hash(workspace) + identity mod spread) mod partitions`, where the hash and the identity are the first eight
+    /// bytes of each, little endian. Never to be changed: one identity must always take the same lane. Zeros count as
+    /// one, so that there is always a lane.
     pub fn lane(&self, workspace: &str, identity: &Identity) -> u32 {
-        let _ = (workspace, identity);
-        todo!()
+        let partitions = u64::from(self.partitions.max(1));
+        let spread = u64::from(self.spread.max(1));
+        let first = first_eight(blake3::hash(workspace.as_bytes()).as_bytes()) % partitions;
+        let lane = (first + first_eight(&identity.0) % spread) % partitions;
+        // Below `partitions`, which is a u32.
+        u32::try_from(lane).unwrap_or(0)
     }
 }
+
+fn first_eight(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().copied().map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests;

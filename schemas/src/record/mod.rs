@@ -1,7 +1,22 @@
 //! One JSON text → a validated, normalised record, or every error in it.
+//!
+//! Good records, nearly all of them, take one pass ([`fast`]: serde into borrowed fields, `data` skipped over). Only a
+//! record that fails it is read again by [`thorough`], which walks the envelope's table ([`shape`]) and collects every
+//! error. Both ask [`check`] and [`date`] about single values.
+//!
+//! What the contract does not forbid is accepted: strings may be empty (but not where they must be an e-mail address, a
+//! URI or a date), hold any Unicode character, and repeat in arrays.
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+
+mod check;
+pub(crate) mod date;
+mod fast;
+mod message;
+pub(crate) mod shape;
+mod thorough;
 
 /// `_type`, lower-cased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,7 +36,25 @@ pub enum RecordType {
 impl RecordType {
     /// The normalised name, as in the lake's `type` partition: `email_thread`, `email`, …
     pub fn as_str(self) -> &'static str {
-        todo!()
+        shape::TYPES[self as usize]
+    }
+
+    /// In the order of [`shape::TYPES`].
+    const ALL: [Self; 9] = [
+        Self::EmailThread,
+        Self::Email,
+        Self::MeetingNotes,
+        Self::Call,
+        Self::CallTranscription,
+        Self::Conversation,
+        Self::Message,
+        Self::Document,
+        Self::Spreadsheet,
+    ];
+
+    /// The type of this name, in any letter case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(name))
     }
 }
 
@@ -32,6 +65,22 @@ pub enum Nature {
     Evidence,
     Guidance,
     Context,
+}
+
+impl Nature {
+    /// `evidence`, `guidance` or `context`.
+    pub fn as_str(self) -> &'static str {
+        shape::NATURES[self as usize]
+    }
+
+    /// The nature of a name that is one of [`shape::NATURES`].
+    fn from_name(name: &str) -> Self {
+        match name {
+            "guidance" => Self::Guidance,
+            "context" => Self::Context,
+            _ => Self::Evidence,
+        }
+    }
 }
 
 /// A validated and normalised record; strings borrow from the body where JSON escapes allow it.
@@ -64,20 +113,22 @@ pub struct Record<'a> {
 }
 
 /// One of `_participants`.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Participant<'a> {
     pub id: Cow<'a, str>,
     pub role: &'static str,
     pub name: Option<Cow<'a, str>>,
     pub email: Option<Cow<'a, str>>,
+    #[serde(rename = "type")]
     pub kind: Option<&'static str>,
 }
 
 /// One of `_attachments`.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Attachment<'a> {
+    #[serde(rename = "type")]
     pub kind: &'static str,
     pub filename: Option<Cow<'a, str>>,
     pub size: Option<i64>,
@@ -89,7 +140,7 @@ pub struct Attachment<'a> {
 }
 
 /// `_pii`.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Pii<'a> {
     pub contains_email: Option<bool>,
@@ -100,12 +151,13 @@ pub struct Pii<'a> {
 }
 
 /// One of `_pii.detected_entities`.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct PiiEntity<'a> {
+    #[serde(rename = "type")]
     pub kind: Cow<'a, str>,
     pub value: Option<Cow<'a, str>>,
-    pub confidence: f64,
+    pub confidence: Option<f64>,
 }
 
 /// What is wrong at one place of a record.
@@ -143,6 +195,9 @@ impl ErrorCode {
 /// # Errors
 /// Every error of the record, in the order of the text; never empty.
 pub fn parse(json: &[u8]) -> Result<Record<'_>, Vec<FieldError>> {
-    let _ = json;
-    todo!()
+    let text = thorough::text(json).map_err(|error| vec![error])?;
+    fast::read(text).map_err(|rejected| thorough::errors(text, &rejected.0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,13 @@
 //! The Avro frames on the topics. Schemas in `avro/*.avsc`; single-object encoding (marker `C3 01`, CRC-64-AVRO
 //! fingerprint, datum).
 
-use crate::{batch::Fact, identity::Identity, record::Record};
-use arrow::record_batch::RecordBatch;
+use crate::{batch::Fact, identity::Identity};
 use serde::{Deserialize, Serialize};
+
+mod record;
+mod single;
+
+pub use record::{RecordDecoder, encode_record};
 
 /// What the API adds to an accepted record.
 #[derive(Debug, Clone, Copy)]
@@ -24,16 +28,6 @@ pub struct Stamp<'a> {
     pub lanes_in_batch: Option<u32>,
 }
 
-/// Appends one frame of topic `records` to `out`. The frame also carries `digest`, a 64-bit content hash of
-/// everything that a sender may change under one identity, so that an identical payload is recognised.
-pub fn encode_record(stamp: &Stamp<'_>, record: &Record<'_>, out: &mut Vec<u8>) {
-    let _ = (stamp, record, out);
-    todo!()
-}
-
-/// Decodes frames of topic `records` into columns ([`crate::columns::frame_schema`]).
-pub struct RecordDecoder(());
-
 /// A frame that cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 #[error("frame {index}: {reason}")]
@@ -42,22 +36,6 @@ pub struct FrameError {
     pub index: usize,
     /// What is wrong with it.
     pub reason: String,
-}
-
-impl RecordDecoder {
-    /// A decoder for the released versions of the schema.
-    pub fn new() -> Self {
-        todo!()
-    }
-
-    /// Frames → one batch of rows in the same order.
-    ///
-    /// # Errors
-    /// The first frame that cannot be decoded; the decoder can be used again afterwards.
-    pub fn decode<'f>(&mut self, frames: impl IntoIterator<Item = &'f [u8]>) -> Result<RecordBatch, FrameError> {
-        let _ = frames;
-        todo!()
-    }
 }
 
 /// One rejected record (topic `rejects`).
@@ -108,7 +86,9 @@ pub struct DeadLetter {
     pub stage: String,
     pub reason: String,
     pub at: i64,
+    #[serde(with = "as_bytes")]
     pub key: Vec<u8>,
+    #[serde(with = "as_bytes")]
     pub payload: Vec<u8>,
 }
 
@@ -122,3 +102,33 @@ pub trait Frame: Sized {
     /// Unknown schema fingerprint, or bytes that are not such a datum.
     fn decode(bytes: &[u8]) -> Result<Self, FrameError>;
 }
+
+/// Bytes as Avro `bytes`.
+mod as_bytes {
+    use serde::{Deserializer, Serializer, de::Visitor};
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

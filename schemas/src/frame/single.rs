@@ -1,0 +1,91 @@
+//! Frames that are read one at a time: Avro through serde.
+
+use super::{BatchEvent, DeadLetter, Frame, FrameError, Reject};
+use apache_avro::{Schema, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};
+use serde::{Serialize, de::DeserializeOwned};
+use std::sync::LazyLock;
+
+/// Marker and fingerprint before every datum.
+const HEADER_BYTES: usize = 10;
+
+/// A released schema, parsed once, with the ten bytes that announce it.
+pub(super) struct Codec {
+    writer: GenericDatumWriter<'static>,
+    reader: GenericDatumReader<'static>,
+    header: [u8; HEADER_BYTES],
+}
+
+impl Codec {
+    /// Of one of the `.avsc` files of this crate.
+    #[expect(clippy::expect_used, reason = "the schemas are part of the program; the tests parse every one")]
+    pub(super) fn new(json: &str) -> Self {
+        // One per schema and process, kept for ever, so that writer and reader can borrow from it.
+        let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(json).expect("a valid schema")));
+        let mut header = [0xC3, 0x01, 0, 0, 0, 0, 0, 0, 0, 0];
+        header[2..].copy_from_slice(&fingerprint(json).to_le_bytes());
+        Self {
+            writer: GenericDatumWriter::builder(schema).human_readable(false).build().expect("a resolved schema"),
+            reader: GenericDatumReader::builder(schema).human_readable(false).build().expect("a resolved schema"),
+            header,
+        }
+    }
+
+    /// Appends the frame of `datum`.
+    #[expect(clippy::expect_used, reason = "writing to memory cannot fail, and the tests hold each type to its schema")]
+    pub(super) fn encode<T: Serialize>(&self, datum: &T, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.header);
+        self.writer.write_ser(out, datum).expect("a datum of the schema");
+    }
+
+    fn decode<T: DeserializeOwned>(&self, frame: &[u8]) -> Result<T, FrameError> {
+        let bad = |reason: String| FrameError { index: 0, reason };
+        let Some(mut datum) = frame.strip_prefix(&self.header) else {
+            return Err(bad("it does not begin with the marker and fingerprint of a known schema".to_owned()));
+        };
+        let value = self.reader.read_deser(&mut datum).map_err(|error| bad(error.to_string()))?;
+        if datum.is_empty() { Ok(value) } else { Err(bad(format!("{} bytes are left over", datum.len()))) }
+    }
+}
+
+/// CRC-64-AVRO of the parsing canonical form. Taken from `arrow-avro`, because `apache-avro` 0.22 keeps
+/// `{"type":"long"}` for a `long` with a logical type where the specification says `"long"`.
+#[expect(clippy::expect_used, reason = "the schemas are part of the program; the tests pin every fingerprint")]
+fn fingerprint(json: &str) -> u64 {
+    match AvroSchema::new(json.to_owned()).fingerprint(FingerprintAlgorithm::Rabin).expect("a valid schema") {
+        Fingerprint::Rabin(fingerprint) => fingerprint,
+        // Asked for Rabin; a zero would be noticed by every reader.
+        Fingerprint::Id(_) | Fingerprint::Id64(_) => 0,
+    }
+}
+
+static REJECT: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!("../../avro/reject.avsc")));
+static BATCH_EVENT: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!("../../avro/batch_event.avsc")));
+static DEAD_LETTER: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!("../../avro/dead_letter.avsc")));
+
+impl Frame for Reject {
+    fn encode(&self, out: &mut Vec<u8>) {
+        REJECT.encode(self, out);
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        REJECT.decode(bytes)
+    }
+}
+
+impl Frame for BatchEvent {
+    fn encode(&self, out: &mut Vec<u8>) {
+        BATCH_EVENT.encode(self, out);
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        BATCH_EVENT.decode(bytes)
+    }
+}
+
+impl Frame for DeadLetter {
+    fn encode(&self, out: &mut Vec<u8>) {
+        DEAD_LETTER.encode(self, out);
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        DEAD_LETTER.decode(bytes)
+    }
+}
