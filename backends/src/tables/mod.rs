@@ -234,7 +234,7 @@ pub trait KeyIndex {
     async fn scan(
         &self,
         part: &IndexPart,
-        each: &mut (dyn FnMut(&[(Identity, Location)]) + Send),
+        each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
     ) -> Result<(), TablesError>;
     /// Drops the part: entries and watermark.
     async fn clear(&self, part: &IndexPart) -> Result<(), TablesError>;

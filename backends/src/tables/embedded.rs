@@ -1,1 +1,0 @@
-//! The tables on `fjall`: one process, durable by group commit.
