@@ -8,15 +8,15 @@ use super::{
 use crate::limits;
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// Reads a record that has no errors.
 pub(super) fn read(text: &str) -> Result<Record<'_>, Rejected> {
-    normalise(serde_json::from_str(text).map_err(|error| Rejected(error.to_string()))?)
-        .ok_or_else(|| Rejected("a value out of its bounds".to_owned()))
+    let Object(envelope) = serde_json::from_str(text).map_err(|error| Rejected(error.to_string()))?;
+    normalise(envelope).ok_or_else(|| Rejected("a value out of its bounds".to_owned()))
 }
 
 /// The record has at least one error.
@@ -68,6 +68,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
+/// An object. A derived struct alone would also take an array of its fields' values.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnlyObject<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyObject<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(OnlyObject(PhantomData))
+    }
+}
+
 /// A field that may be left out but must not be `null`.
 struct Given<T>(Option<T>);
 
@@ -105,13 +124,13 @@ struct Envelope<'a> {
     #[serde(borrow, default, rename = "_thread_id")]
     thread_id: Given<Text<'a>>,
     #[serde(borrow, default, rename = "_participants")]
-    participants: Vec<RawParticipant<'a>>,
+    participants: Vec<Object<RawParticipant<'a>>>,
     #[serde(borrow, default, rename = "_attachments")]
-    attachments: Vec<RawAttachment<'a>>,
+    attachments: Vec<Object<RawAttachment<'a>>>,
     #[serde(borrow, default, rename = "_tags")]
     tags: Vec<Text<'a>>,
     #[serde(borrow, default, rename = "_pii")]
-    pii: Given<RawPii<'a>>,
+    pii: Given<Object<RawPii<'a>>>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -162,7 +181,7 @@ struct RawPii<'a> {
     #[serde(borrow, default)]
     sensitive_score: Given<&'a RawValue>,
     #[serde(borrow, default)]
-    detected_entities: Vec<RawEntity<'a>>,
+    detected_entities: Vec<Object<RawEntity<'a>>>,
     #[serde(borrow, default)]
     redaction_status: Given<Text<'a>>,
 }
@@ -212,7 +231,7 @@ fn normalise(raw: Envelope<'_>) -> Option<Record<'_>> {
     })
 }
 
-fn participant(raw: RawParticipant<'_>) -> Option<Participant<'_>> {
+fn participant(Object(raw): Object<RawParticipant<'_>>) -> Option<Participant<'_>> {
     let email = optional(raw.email, limits::MAX_EMAIL_CHARS)?;
     email.as_ref().is_none_or(|text| check::email(text)).then_some(())?;
     Some(Participant {
@@ -224,7 +243,7 @@ fn participant(raw: RawParticipant<'_>) -> Option<Participant<'_>> {
     })
 }
 
-fn attachment(raw: RawAttachment<'_>) -> Option<Attachment<'_>> {
+fn attachment(Object(raw): Object<RawAttachment<'_>>) -> Option<Attachment<'_>> {
     let vendor_url = optional(raw.vendor_url, limits::MAX_URL_CHARS)?;
     vendor_url.as_ref().is_none_or(|text| check::uri(text)).then_some(())?;
     Some(Attachment {
@@ -242,7 +261,7 @@ fn attachment(raw: RawAttachment<'_>) -> Option<Attachment<'_>> {
     })
 }
 
-fn pii(raw: RawPii<'_>) -> Option<Pii<'_>> {
+fn pii(Object(raw): Object<RawPii<'_>>) -> Option<Pii<'_>> {
     Some(Pii {
         contains_email: raw.contains_email.0,
         contains_phone: raw.contains_phone.0,
@@ -252,7 +271,7 @@ fn pii(raw: RawPii<'_>) -> Option<Pii<'_>> {
     })
 }
 
-fn entity(raw: RawEntity<'_>) -> Option<PiiEntity<'_>> {
+fn entity(Object(raw): Object<RawEntity<'_>>) -> Option<PiiEntity<'_>> {
     Some(PiiEntity {
         kind: bounded(raw.kind, limits::MAX_TAG_CHARS)?,
         value: optional(raw.value, limits::MAX_ENTITY_VALUE_CHARS)?,

@@ -64,7 +64,7 @@ pub(super) fn came(json: &str) -> Cow<'_, str> {
         Some(b'{') => Cow::Borrowed("an object"),
         Some(b'[') => Cow::Borrowed("an array"),
         Some(b'"') => quoted(json),
-        Some(b'n') => Cow::Borrowed("null (leave the field out instead)"),
+        Some(b'n') => Cow::Borrowed("null (leave it out instead)"),
         _ => cut(json, SHOWN_CHARS),
     }
 }

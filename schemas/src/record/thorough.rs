@@ -30,10 +30,10 @@ pub(super) fn errors(text: &str, rejected: &str) -> Vec<FieldError> {
         Err(error) => return vec![invalid_json(&format!("expected a JSON object, got invalid JSON: {error}"))],
     };
     let mut walk = Walk::default();
-    if record.get().starts_with('{') {
-        walk.object(ENVELOPE, record);
-    } else {
-        walk.mismatch("a JSON object", &came(record.get()));
+    match record.get() {
+        object if object.starts_with('{') => walk.object(ENVELOPE, record),
+        "null" => walk.mismatch("a JSON object", "null"),
+        other => walk.mismatch("a JSON object", &came(other)),
     }
     walk.finish(rejected)
 }
