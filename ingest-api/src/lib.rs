@@ -1,1 +1,127 @@
-//! placeholder
+//! The door: HTTP in, durable batches out.
+//!
+//! A request to ingest passes, in this order:
+//!
+//! 1. [`serve`] takes the connection: at most so many, none that dawdles over its head.
+//! 2. [`auth`] finds the key's workspace, counts the request against the key's rate ([`rate`]), checks the permission.
+//! 3. [`body`] reads the body within the size limit and the memory [`budget`], no slower than a sender may be.
+//! 4. [`accept`] takes over in a task of its own: [`decode`] decompresses, [`idempotency`] recognises a repeat.
+//! 5. [`split`] finds the records, `schemas::record::parse` reads each, [`batch`] applies the rules of a batch.
+//! 6. [`frames`] encodes what goes to the log. The batch's row is made durable, then its records and rejects.
+//! 7. `202`. Whatever went wrong on the way is a [`failure::Failure`], which has one shape.
+//!
+//! The other endpoints read what became of it: see [`routes`]. [`admin`] is the operators' listener. [`openapi`] is the
+//! document of it all, made from the types that are served.
+
+pub mod accept;
+pub mod admin;
+pub mod auth;
+pub mod batch;
+pub mod body;
+pub mod budget;
+pub mod config;
+pub mod cpu;
+pub mod decode;
+pub mod failure;
+pub mod frames;
+pub mod idempotency;
+pub mod keys;
+pub mod metrics;
+pub mod openapi;
+pub mod rate;
+pub mod routes;
+mod server;
+pub mod split;
+pub mod view;
+
+pub use config::Config;
+pub use metrics::Metrics;
+pub use server::serve;
+
+use auth::Gate;
+use budget::Budget;
+use cpu::Cpu;
+use governor::clock::DefaultClock;
+use prometheus_client::registry::Registry;
+use rate::Rates;
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tributary_backends::{log::RecordLog, tables::Tables, world::World};
+use tributary_schemas::identity::Lanes;
+
+/// The API and all that it needs; cloning gives another handle.
+#[derive(Debug, Clone)]
+pub struct Api(Arc<Inner>);
+
+/// What is behind an [`Api`].
+#[derive(Debug)]
+pub struct Inner {
+    pub(crate) log: Arc<dyn RecordLog>,
+    pub(crate) tables: Arc<dyn Tables>,
+    pub(crate) world: Arc<dyn World>,
+    pub(crate) lanes: Lanes,
+    pub(crate) config: Config,
+    pub(crate) metrics: Metrics,
+    pub(crate) gate: Gate,
+    pub(crate) budget: Budget,
+    pub(crate) cpu: Cpu,
+    /// Batches being accepted, which outlive their connection.
+    pub(crate) accepting: TaskTracker,
+    /// Told to stop: new requests are refused and long polls end.
+    pub(crate) stopping: CancellationToken,
+    last_created_at: AtomicI64,
+}
+
+impl Deref for Api {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Api {
+    /// Builds the API on its backends and registers its metrics. `lanes` are those written down in the tables.
+    pub fn new(
+        log: Arc<dyn RecordLog>,
+        tables: Arc<dyn Tables>,
+        world: Arc<dyn World>,
+        lanes: Lanes,
+        config: Config,
+        registry: &mut Registry,
+    ) -> Self {
+        let metrics = Metrics::register(registry);
+        let rates = Rates::new(config.load.rate_limit, DefaultClock::default());
+        let gate = Gate::new(tables.clone(), world.clone(), rates, config.timeouts.key_cache);
+        let budget = Budget::new(config.load.memory_budget, metrics.memory.clone());
+        Self(Arc::new(Inner {
+            log,
+            tables,
+            world,
+            lanes,
+            config,
+            metrics,
+            gate,
+            budget,
+            cpu: Cpu::new(),
+            accepting: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            last_created_at: AtomicI64::new(i64::MIN),
+        }))
+    }
+
+    /// When a batch was created, in milliseconds: `now`, or later than the batch before if the clock says otherwise, so
+    /// that a clock that jumps back cannot put new batches behind the ones that a reader has paged past.
+    pub(crate) fn created_at(&self, now_micros: i64) -> i64 {
+        let now = now_micros.div_euclid(1_000);
+        let next = |last: i64| Some(now.max(last.saturating_add(1)));
+        let last = self.last_created_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        now.max(last.unwrap_or(now).saturating_add(1))
+    }
+}

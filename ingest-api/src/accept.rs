@@ -1,0 +1,181 @@
+//! From a received body to a durable batch: the steps between the last byte of a request and its `202`.
+
+use crate::{
+    Api,
+    batch::{self, Checked, Refused},
+    body::Received,
+    budget::Reservation,
+    decode::{DecodeError, Encoding, decode},
+    failure::Failure,
+    frames::{BatchStamp, messages},
+    idempotency,
+    metrics::RecordResult,
+    split::Form,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+use tributary_backends::{
+    crash,
+    log::{Append, Topic},
+    tables::{ApiKey, BatchRow, Hold},
+};
+use tributary_schemas::api::IngestAccepted;
+
+/// What a request to ingest says about its body.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Who sends it.
+    pub key: Arc<ApiKey>,
+    /// `Content-Type`.
+    pub form: Form,
+    /// `Content-Encoding`.
+    pub encoding: Encoding,
+    /// `?format=`.
+    pub format: Option<String>,
+    /// `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+}
+
+/// Decompress → once per idempotency key: check → store → answer. To be run as a task of its own, so that a sender who
+/// hangs up cannot stop it half way.
+///
+/// # Errors
+/// Every refusal of the contract; after a 503 the batch may have been stored in part, which a repeat heals.
+pub async fn accept(api: Api, order: Order, received: Received) -> Result<Bytes, Failure> {
+    let body = decompress(&api, &order, received).await?;
+    let response = match &order.idempotency_key {
+        None => store(&api, &order, body).await?,
+        Some(key) => {
+            let hold = Hold {
+                workspace: order.key.workspace.clone(),
+                key: key.clone(),
+                body_hash: idempotency::body_hash(order.form, order.format.as_deref(), &body.bytes),
+                owner: api.world.uuid_v7(),
+            };
+            let work = store(&api, &order, body);
+            idempotency::once(&api.tables, &api.world, &api.config.idempotency, hold, work).await?
+        }
+    };
+    crash::point("accept.before_reply");
+    Ok(response)
+}
+
+async fn decompress(api: &Api, order: &Order, received: Received) -> Result<Received, Failure> {
+    let encoding = order.encoding;
+    if encoding == Encoding::Identity {
+        return Ok(received);
+    }
+    let limit = api.config.limits.max_body_bytes;
+    let Received { bytes, mut held } = received;
+    // Compressed bodies are small for the work in them: count them as what they may become.
+    let work = bytes.len().saturating_mul(8);
+    let decoded = api.cpu.run(work, move || {
+        let decoded = decode(&bytes, encoding, limit, &mut held)?;
+        held.shrink(bytes.capacity());
+        Ok(Received { bytes: decoded, held })
+    });
+    decoded.await?.map_err(|error: DecodeError| match error {
+        DecodeError::TooLarge => Failure::too_large(limit, "when decompressed"),
+        DecodeError::Exhausted => Failure::overloaded(),
+        DecodeError::Invalid { .. } => Failure::bad_request("INVALID_COMPRESSION", error.to_string()),
+    })
+}
+
+/// A batch ready to be stored.
+struct Prepared {
+    row: BatchRow,
+    messages: Vec<Append>,
+    response: IngestAccepted,
+    body_len: usize,
+    /// Memory of the messages.
+    held: Reservation,
+}
+
+async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failure> {
+    let prepared = prepare(api, order, body).await?;
+    let Prepared { row, messages, response, body_len, held } = prepared;
+    // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
+    api.tables.put_batch(row).await?;
+    crash::point("accept.after_batch_row");
+    api.log.append(messages).await?;
+    drop(held);
+    crash::point("accept.after_append");
+    count(api, &response, body_len);
+    to_json(&response)
+}
+
+async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, Failure> {
+    let (worker, order) = (api.clone(), order.clone());
+    let prepared = api.cpu.run(body.bytes.len(), move || {
+        let Received { bytes, mut held } = body;
+        // The frames are about as large as the body.
+        held.grow(bytes.len()).map_err(|_| Failure::overloaded())?;
+        let checked = batch::check(&bytes, order.form, &worker.config.limits).map_err(|refused| {
+            let Refused { failure, records } = refused;
+            worker.metrics.count_records(RecordResult::refused, records);
+            failure
+        })?;
+        let now = worker.world.now_micros();
+        let batch_id = worker.world.uuid_v7().to_string();
+        let stamp = BatchStamp {
+            workspace: &order.key.workspace,
+            source: &order.key.source,
+            batch_id: &batch_id,
+            received_at: now,
+        };
+        let reject_partitions = worker.log.partitions(Topic::Rejects);
+        let messages = messages(&checked, &stamp, &worker.lanes, bytes.len(), reject_partitions);
+        let response = answer(&checked, &batch_id);
+        let row = row(&checked, &response, &order, worker.created_at(now));
+        drop(checked);
+        let body_len = bytes.len();
+        held.shrink(bytes.capacity());
+        Ok(Prepared { row, messages, response, body_len, held })
+    });
+    prepared.await?
+}
+
+fn answer(checked: &Checked<'_>, batch_id: &str) -> IngestAccepted {
+    IngestAccepted {
+        batch_id: batch_id.to_owned(),
+        accepted_count: count_u32(checked.accepted.len()),
+        rejected_count: count_u32(checked.rejected.len()),
+        total_error_count: checked.total_errors,
+        errors: checked.errors.clone(),
+    }
+}
+
+fn row(checked: &Checked<'_>, response: &IngestAccepted, order: &Order, created_at: i64) -> BatchRow {
+    BatchRow {
+        workspace: order.key.workspace.clone(),
+        batch_id: response.batch_id.clone(),
+        created_at,
+        accepted: response.accepted_count,
+        rejected: response.rejected_count,
+        total_errors: response.total_error_count,
+        errors: response.errors.clone(),
+        source: order.key.source.clone(),
+        kind: checked.kind.as_str().to_owned(),
+        format: order.format.clone(),
+        attachments: checked.attachments,
+    }
+}
+
+fn count(api: &Api, response: &IngestAccepted, body_len: usize) {
+    api.metrics.batches.inc();
+    api.metrics.body_bytes.inc_by(body_len as u64);
+    api.metrics.count_records(RecordResult::accepted, response.accepted_count as usize);
+    api.metrics.count_records(RecordResult::rejected, response.rejected_count as usize);
+}
+
+fn to_json(response: &IngestAccepted) -> Result<Bytes, Failure> {
+    serde_json::to_vec(response).map(Bytes::from).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written");
+        Failure::internal()
+    })
+}
+
+/// A batch has at most 1,000 records by default, and never more than a body has bytes.
+fn count_u32(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,104 @@
+//! What can be set, one small struct per concern; every field says its unit, its default and what it trades.
+
+use std::time::Duration;
+use tributary_schemas::limits;
+
+/// Everything that the API can be told.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// How large a request may be.
+    pub limits: Limits,
+    /// How much may go on at once.
+    pub load: Load,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How repeats of one request are recognised.
+    pub idempotency: IdempotencyConfig,
+}
+
+/// How large a request may be.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a body, before and after decompression; default 5,242,880. A larger one costs memory per request.
+    pub max_body_bytes: usize,
+    /// Records of a batch; default 1,000.
+    pub max_batch_records: usize,
+    /// Attachments of a batch; default 1,000.
+    pub max_batch_attachments: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: limits::MAX_BODY_BYTES,
+            max_batch_records: limits::MAX_BATCH_RECORDS,
+            max_batch_attachments: limits::MAX_BATCH_ATTACHMENTS,
+        }
+    }
+}
+
+/// How much may go on at once.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Requests per second of a key that has no rate of its own, with a burst of as many; default 10, 0: no limit.
+    pub rate_limit: u32,
+    /// Bytes of bodies and of what is made of them in flight, over all requests; default 128 MiB. Beyond it requests
+    /// get 503: less protects the machine's memory, more accepts larger bursts.
+    pub memory_budget: usize,
+    /// Open connections; default 1,024. Further ones wait in the kernel's queue.
+    pub max_connections: usize,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { rate_limit: 10, memory_budget: 128 * 1024 * 1024, max_connections: 1_024 }
+    }
+}
+
+/// How long things may take.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// For a request's head, and for an idle connection; default 20 s.
+    pub header: Duration,
+    /// For a whole body; default 30 s.
+    pub body: Duration,
+    /// From then on a body must have come in at [`Self::min_body_rate`]; default 5 s.
+    pub body_grace: Duration,
+    /// Bytes per second, on average since the body's start; default 1,024. A sender below it gets 408.
+    pub min_body_rate: u64,
+    /// For requests in flight when told to stop; default 5 s.
+    pub stop: Duration,
+    /// How long a key that was looked up is believed; default 2 s. It is the longest that a revoked key still works.
+    pub key_cache: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(20),
+            body: Duration::from_secs(30),
+            body_grace: Duration::from_secs(5),
+            min_body_rate: 1_024,
+            stop: Duration::from_secs(5),
+            key_cache: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How repeats of one request are recognised.
+#[derive(Debug, Clone)]
+pub struct IdempotencyConfig {
+    /// How long a `202` is kept; default 24 h.
+    pub keep: Duration,
+    /// How long a request holds its key without an answer before a repeat may take it over; default 60 s. Must be
+    /// longer than the slowest request; after a crash a repeat waits for as long.
+    pub lease: Duration,
+    /// How long a repeat waits for its twin's answer before it gets 429; default 10 s.
+    pub wait: Duration,
+}
+
+impl Default for IdempotencyConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(24 * 3_600), lease: Duration::from_secs(60), wait: Duration::from_secs(10) }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the API counts; names, types and labels are listed in docs/TELEMETRY.md.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use std::time::Duration;
+
+/// All of them. Cloning gives a second handle to the same counters.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// `tributary_ingest_records_total{result}`.
+    pub records: Family<RecordLabels, Counter>,
+    /// `tributary_ingest_batches_total`: batches answered with `202`, repeats not counted.
+    pub batches: Counter,
+    /// `tributary_ingest_body_bytes_total`: after decompression.
+    pub body_bytes: Counter,
+    /// `tributary_http_requests_total{route,method,status}`.
+    pub requests: Family<RequestLabels, Counter>,
+    /// `tributary_http_request_duration_seconds{route}`: from the request's head to the answer's.
+    pub duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// `tributary_http_connections`: open ones.
+    pub connections: Gauge,
+    /// `tributary_ingest_memory_bytes`: reserved of the memory budget.
+    pub memory: Gauge,
+}
+
+/// What became of a record at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum RecordResult {
+    /// In the log.
+    #[allow(non_camel_case_types, reason = "label values are lower case")]
+    accepted,
+    /// On the topic `rejects`.
+    #[allow(non_camel_case_types, reason = "label values are lower case")]
+    rejected,
+    /// Of a body in which every record was bad: answered with 400, kept nowhere.
+    #[allow(non_camel_case_types, reason = "label values are lower case")]
+    refused,
+}
+
+/// Labels of `tributary_ingest_records_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct RecordLabels {
+    pub result: RecordResult,
+}
+
+/// Labels of `tributary_http_requests_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The route's pattern, never the path, so that senders cannot grow the number of series.
+    pub route: String,
+    /// `GET`, `POST`, `HEAD` or `other`.
+    pub method: &'static str,
+    /// The status code.
+    pub status: u16,
+}
+
+/// Labels of `tributary_http_request_duration_seconds`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct RouteLabels {
+    pub route: String,
+}
+
+/// Milliseconds to the longest poll.
+fn duration_buckets() -> Histogram {
+    Histogram::new([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0])
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            records: Family::default(),
+            batches: Counter::default(),
+            body_bytes: Counter::default(),
+            requests: Family::default(),
+            duration: Family::new_with_constructor(duration_buckets as fn() -> Histogram),
+            connections: Gauge::default(),
+            memory: Gauge::default(),
+        };
+        let m = metrics.clone();
+        registry.register("tributary_ingest_records", "Records by what became of them at the door", m.records);
+        registry.register("tributary_ingest_batches", "Batches accepted", m.batches);
+        registry.register("tributary_ingest_body_bytes", "Bytes of accepted bodies, decompressed", m.body_bytes);
+        registry.register("tributary_http_requests", "Requests answered", m.requests);
+        registry.register_with_unit("tributary_http_request_duration", "Time to answer", Unit::Seconds, m.duration);
+        registry.register("tributary_http_connections", "Open connections", m.connections);
+        registry.register("tributary_ingest_memory_bytes", "Bytes reserved of the memory budget", m.memory);
+        metrics
+    }
+
+    /// Counts records.
+    pub fn count_records(&self, result: RecordResult, n: usize) {
+        self.records.get_or_create(&RecordLabels { result }).inc_by(n as u64);
+    }
+
+    /// Counts a request that was answered.
+    pub fn count_request(&self, route: &str, method: &axum::http::Method, status: u16, took: Duration) {
+        let method = match method.as_str() {
+            "GET" => "GET",
+            "POST" => "POST",
+            "HEAD" => "HEAD",
+            _ => "other",
+        };
+        let labels = RequestLabels { route: route.to_owned(), method, status };
+        self.requests.get_or_create(&labels).inc();
+        self.duration.get_or_create(&RouteLabels { route: route.to_owned() }).observe(took.as_secs_f64());
+    }
+}

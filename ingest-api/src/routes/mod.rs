@@ -1,0 +1,71 @@
+//! The endpoints, one module each, and what surrounds them all.
+
+pub mod batch;
+pub mod batches;
+pub mod document;
+pub mod ingest;
+pub mod rejects;
+
+use crate::{Api, failure::Failure};
+use axum::{
+    Router,
+    extract::{FromRequestParts, MatchedPath, Query, Request, State},
+    http::{StatusCode, request::Parts},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures::FutureExt;
+use serde::de::DeserializeOwned;
+use std::panic::AssertUnwindSafe;
+use tokio::time::Instant;
+
+/// All endpoints of the public listener.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/api/v1/ingest", post(ingest::post))
+        .route("/api/v1/ingest/batches", get(batches::get))
+        .route("/api/v1/ingest/batches/{batch_id}", get(batch::get))
+        .route("/api/v1/ingest/batches/{batch_id}/rejects", get(rejects::get))
+        .route("/openapi.json", get(document::get))
+        .route("/api/v1/openapi.json", get(document::get))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), surround))
+        .with_state(api)
+}
+
+/// Around every request: refuse when stopping, turn a panic into a 500, count.
+async fn surround(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = if api.stopping.is_cancelled() {
+        Failure::stopping().into_response()
+    } else {
+        AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(route, "a request panicked");
+            Failure::internal().closing().into_response()
+        })
+    };
+    api.metrics.count_request(&route, &method, response.status().as_u16(), started.elapsed());
+    response
+}
+
+async fn unknown_path() -> Failure {
+    let message = "there is nothing at this path: see /openapi.json for what there is";
+    Failure::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+}
+
+async fn wrong_method() -> Failure {
+    let message = "this path does not take this method: see the header Allow";
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
+}
+
+/// Reads the query string; its values are still text.
+async fn query<T: DeserializeOwned + 'static>(parts: &mut Parts) -> Result<T, Failure> {
+    let Query(query) = Query::<T>::from_request_parts(parts, &()).await.map_err(|error| {
+        Failure::bad_request("INVALID_PARAMETER", format!("the query string cannot be read: {}", error.body_text()))
+    })?;
+    Ok(query)
+}

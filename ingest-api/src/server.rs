@@ -1,0 +1,170 @@
+//! Connections: how many, how long they may take over a request's head, and how they end.
+
+use crate::{Api, routes};
+use axum::{Router, body::Body};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+/// Bytes that a connection buffers before its request asks for them: memory that no budget counts.
+const READ_BUFFER: usize = 128 * 1024;
+/// How often expired idempotency keys are swept.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Serves the API until `stop`, then answers the requests in flight, at most for the configured time.
+///
+/// # Errors
+/// The listener's address cannot be read. Errors of single connections end only those.
+pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> Result<(), std::io::Error> {
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let connections = Connections {
+        router: routes::router(api.clone()),
+        api: api.clone(),
+        permits: Arc::new(Semaphore::new(api.config.load.max_connections)),
+        running: TaskTracker::new(),
+        abort: CancellationToken::new(),
+    };
+    let sweeper = tokio::spawn(sweep(api.clone()));
+    connections.take_from(listener, &stop).await;
+    api.stopping.cancel();
+    sweeper.abort();
+    connections.finish().await;
+    Ok(())
+}
+
+struct Connections {
+    api: Api,
+    router: Router,
+    permits: Arc<Semaphore>,
+    running: TaskTracker,
+    /// Ends connections that have not finished in time.
+    abort: CancellationToken,
+}
+
+impl Connections {
+    /// Takes connections until `stop`; the listener closes on return.
+    async fn take_from(&self, listener: TcpListener, stop: &CancellationToken) {
+        let next = async || {
+            // The semaphore is never closed.
+            let permit = self.permits.clone().acquire_owned().await.ok();
+            (listener.accept().await, permit)
+        };
+        loop {
+            let (accepted, permit) = tokio::select! {
+                () = stop.cancelled() => return,
+                next = next() => next,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    self.running.spawn(connection(
+                        self.api.clone(),
+                        self.router.clone(),
+                        stream,
+                        self.abort.clone(),
+                        permit,
+                    ));
+                }
+                Err(error) => {
+                    // Mostly out of file descriptors: give connections time to end.
+                    tracing::warn!(%error, "cannot take a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for what is in flight, within bounds.
+    async fn finish(self) {
+        self.running.close();
+        self.api.accepting.close();
+        let all = async {
+            self.running.wait().await;
+            self.api.accepting.wait().await;
+        };
+        if timeout(self.api.config.timeouts.stop, all).await.is_err() {
+            tracing::warn!(
+                connections = self.running.len(),
+                "requests were still in flight when the time to stop was over"
+            );
+            self.abort.cancel();
+            self.running.wait().await;
+        }
+    }
+}
+
+/// Serves one connection until either side ends it.
+async fn connection(
+    api: Api,
+    router: Router,
+    stream: TcpStream,
+    abort: CancellationToken,
+    _permit: Option<OwnedSemaphorePermit>,
+) {
+    // Answers are small and complete: waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let _open = Open::count(&api);
+    let service =
+        TowerToHyperService::new(router.map_request(|request: hyper::Request<Incoming>| request.map(Body::new)));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(api.config.timeouts.header)
+        .max_buf_size(READ_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let stopped = async {
+        api.stopping.cancelled().await;
+    };
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stopped => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = served => result,
+                () = abort.cancelled() => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Counts an open connection while it exists.
+struct Open(Api);
+
+impl Open {
+    fn count(api: &Api) -> Self {
+        api.metrics.connections.inc();
+        Self(api.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+    }
+}
+
+/// Drops expired idempotency keys from time to time.
+async fn sweep(api: Api) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match api.tables.expire(api.world.now_micros()).await {
+            Ok(0) => {}
+            Ok(expired) => tracing::debug!(expired, "dropped expired idempotency keys"),
+            Err(error) => tracing::warn!(%error, "could not drop expired idempotency keys"),
+        }
+    }
+}
