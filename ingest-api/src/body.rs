@@ -169,41 +169,29 @@ mod tests {
         assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_byte_a_second_is_cut_off_and_holds_little() {
+    #[tokio::test]
+    async fn a_sender_that_stops_sending_is_cut_off_and_holds_little() {
         let budget = budget();
-        let drip = stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
-        });
-        let started = Instant::now();
+        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]);
+        let then_nothing = first.chain(stream::pending());
         let headers = HeaderMap::from_iter([(header::CONTENT_LENGTH, "90000".parse().expect("value"))]);
-        let failure = read(Body::from_stream(drip), &headers, &budget).await.expect_err("slow");
+        let timeouts = Timeouts { body_grace: Duration::from_millis(20), ..Timeouts::default() };
+        let failure = receive(&headers, Body::from_stream(then_nothing), 100_000, &budget, &timeouts).await;
+        let failure = failure.expect_err("slow");
         assert_eq!(failure.status, StatusCode::REQUEST_TIMEOUT);
         assert!(failure.close);
-        assert_eq!(started.elapsed().as_secs(), 5);
         assert_eq!(budget.used(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_but_steady_sender_gets_its_time() {
-        let steady = stream::unfold(0, |n| async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            (n < 20).then(|| (Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 2_000])), n + 1))
-        });
-        let received = read(Body::from_stream(steady), &HeaderMap::new(), &budget()).await.expect("whole");
-        assert_eq!(received.bytes.len(), 40_000);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_body_takes_longer_than_it_may() {
-        let endless = stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 2_000])), ()))
-        });
-        let started = Instant::now();
-        let failure = read(Body::from_stream(endless), &HeaderMap::new(), &budget()).await.expect_err("too long");
-        assert_eq!((failure.status, started.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 30));
+    #[test]
+    fn bytes_buy_time_within_bounds() {
+        let timeouts = Timeouts::default();
+        let pace = Pace::start(&timeouts);
+        let seconds = |received| (pace.deadline(received) - pace.start).as_secs();
+        assert_eq!(seconds(0), 5, "the grace");
+        assert_eq!(seconds(30), 5, "a byte a second buys nothing");
+        assert_eq!(seconds(10 * 1_024), 10, "a steady sender gets its time");
+        assert_eq!(seconds(5_000_000), 30, "no body takes longer than it may");
     }
 
     #[tokio::test]

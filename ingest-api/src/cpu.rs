@@ -11,13 +11,15 @@ const INLINE_BYTES: usize = 32 * 1024;
 #[derive(Debug, Clone)]
 pub struct Cpu(Arc<Semaphore>);
 
-impl Cpu {
+impl Default for Cpu {
     /// As many at once as the machine has cores: more would only hold more memory.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self(Arc::new(Semaphore::new(cores)))
     }
+}
 
+impl Cpu {
     /// Runs `work` on about `bytes` bytes.
     ///
     /// # Errors

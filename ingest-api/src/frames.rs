@@ -4,7 +4,7 @@ use crate::batch::{Checked, Rejected};
 use bytes::Bytes;
 use tributary_backends::log::{Append, Topic};
 use tributary_schemas::{
-    frame::{Frame, Reject, RejectError, Stamp, encode_record},
+    frame::{Frame as _, Reject, RejectError, Stamp, encode_record},
     identity::{Identity, Lanes},
 };
 
@@ -125,3 +125,7 @@ fn partition_of(batch_id: &str, partitions: u32) -> u32 {
     let [a, b, c, d, ..] = *hash.as_bytes();
     u32::from_be_bytes([a, b, c, d]) % partitions.max(1)
 }
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

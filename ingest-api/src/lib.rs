@@ -109,7 +109,7 @@ impl Api {
             metrics,
             gate,
             budget,
-            cpu: Cpu::new(),
+            cpu: Cpu::default(),
             accepting: TaskTracker::new(),
             stopping: CancellationToken::new(),
             last_created_at: AtomicI64::new(i64::MIN),
