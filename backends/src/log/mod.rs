@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{path::PathBuf, time::Duration};
 
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
 

@@ -1,1 +1,0 @@
-//! The log on local files: one process, durable by group commit.

@@ -1,0 +1,38 @@
+//! The embedded log held to the port's conformance suite.
+
+use super::*;
+use crate::{
+    log::{Change, FetchLimit},
+    world::TestWorld,
+};
+use bytes::Bytes;
+use std::time::Duration;
+
+fn record(partition: u32, value: &str) -> Append {
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    Append { topic: Topic::Records, partition, key: Bytes::from_static(b"key"), value }
+}
+
+const LIMIT: FetchLimit = FetchLimit { max_bytes: 1 << 20, max_messages: 100, max_wait: Duration::from_secs(10) };
+
+#[tokio::test]
+async fn what_was_appended_and_committed_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        || Options { lanes: tributary_schemas::identity::Lanes { partitions: 2, spread: 1 }, ..Options::default() };
+    let world = Arc::new(TestWorld::new(1));
+    for round in 0..3 {
+        let log = open(dir.path(), options(), world.clone()).unwrap();
+        let offsets = log.append(vec![record(1, "a"), record(0, "b"), record(1, "c")]).await.unwrap();
+        assert_eq!(offsets, [2 * round, round, 2 * round + 1]);
+        let mut member = log.join("lanes", Topic::Records).await.unwrap();
+        for _ in 0..2 {
+            let Ok(Change::Assigned(mut reader)) = member.next().await else { panic!("assigned") };
+            assert_eq!(reader.position(), if reader.partition() == 1 { 2 * round } else { round });
+            let values: Vec<_> = reader.fetch(LIMIT).await.unwrap().into_iter().map(|m| m.value).collect();
+            assert_eq!(values, if reader.partition() == 1 { vec!["a", "c"] } else { vec!["b"] });
+            reader.commit(reader.position()).await.unwrap();
+        }
+        assert!(matches!(open(dir.path(), options(), world.clone()), Err(LogError::Halted(_))));
+    }
+}
