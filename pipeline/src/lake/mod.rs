@@ -1,71 +1,65 @@
 //! The lake: one Delta table per workspace on `object_store`, written with deletion vectors.
+//!
+//! A chunk's way through this module:
+//!
+//! 1. [`Lake::table`] opens a workspace's table (`load`: the kernel's snapshot of the newest checkpoint and the commits
+//!    after it) or makes it (`create`). The handle keeps the version's live files and `txn`s in memory (`state`).
+//! 2. [`Table::write`] orders the rows by partition and event time (`split`), writes a Parquet file for each partition
+//!    (`encode`, `stats`) and makes all of them durable at once (`durable`).
+//! 3. [`Table::commit`] marks overwritten rows in deletion vectors (`deletion`) and puts one commit file that nobody
+//!    else may have put (`commit`, `actions`); the handle moves on in memory, without reading the log again.
+//! 4. Every hundredth commit writes a checkpoint (`checkpoint`).
+//! 5. [`Table::keys_since`] reads keys back for the index (`keys`), and `check` what `lake check` needs.
+//!
+//! Durability on a local disk: data files, deletion vectors and the commit file are each on the disk, with their names,
+//! before the step that relies on them begins.
 
-use arrow::record_batch::RecordBatch;
-use std::collections::BTreeMap;
-use tributary_backends::tables::Location;
-use tributary_schemas::identity::Identity;
+mod actions;
+mod check;
+mod checkpoint;
+mod commit;
+mod create;
+mod deletion;
+mod durable;
+mod encode;
+mod error;
+mod keys;
+mod load;
+mod parquet_object;
+mod partition;
+mod split;
+mod state;
+mod stats;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use check::Unreferenced;
+pub use error::LakeError;
+pub use table::Table;
+
+use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
+use std::{collections::BTreeMap, sync::Arc};
+use store::Store;
+use tributary_backends::{tables::Location, world::World};
+use tributary_schemas::{columns, identity::Identity};
 use url::Url;
 use uuid::Uuid;
 
-/// Classified by what the caller must do.
-#[derive(Debug, thiserror::Error)]
-pub enum LakeError {
-    /// The store is away or full: wait and try again; nothing was committed.
-    #[error("the lake is not available: {0}")]
-    Unavailable(String),
-    /// Another commit came first, or the answer to ours is unclear: refresh, look at `txn`, resolve again.
-    #[error("the commit may have lost a race: {0}")]
-    Conflict(String),
-    /// What is stored is not what was written: halt and tell the operator which file.
-    #[error("{path} is corrupt: {reason}")]
-    Corrupt {
-        /// Which object.
-        path: String,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
-    /// Cannot ever work.
-    #[error("{0}")]
-    Halted(String),
-}
-
 /// All tables under one URL.
 #[derive(Debug, Clone)]
-pub struct Lake(());
-
-impl Lake {
-    /// Opens the lake at `url` (`file://` …), creating the directory.
-    pub fn open(url: &Url) -> Result<Self, LakeError> {
-        let _ = url;
-        todo!()
-    }
-    /// URL of a workspace's `records` table.
-    pub fn table_url(&self, workspace: &str) -> Url {
-        let _ = workspace;
-        todo!()
-    }
-    /// Workspaces that have a table.
-    pub async fn workspaces(&self) -> Result<Vec<String>, LakeError> {
-        todo!()
-    }
-    /// The workspace's table, created when there is none.
-    pub async fn table(&self, workspace: &str) -> Result<Table, LakeError> {
-        let _ = workspace;
-        todo!()
-    }
-    /// The workspace's table, if there is one.
-    pub async fn existing(&self, workspace: &str) -> Result<Option<Table>, LakeError> {
-        let _ = workspace;
-        todo!()
-    }
+pub struct Lake {
+    store: Store,
+    world: Arc<dyn World>,
+    /// Ends with `/`.
+    url: Url,
 }
 
-/// A table at one version.
-#[derive(Debug)]
-pub struct Table(());
-
 /// A file that the version holds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveFile {
     /// UUID in its name.
     pub id: Uuid,
@@ -92,7 +86,7 @@ pub struct WrittenFiles {
 
 /// One of them.
 #[derive(Debug, Clone)]
-pub struct WrittenFile(());
+pub struct WrittenFile(state::Entry);
 
 /// One atomic change of a table.
 #[derive(Debug, Default)]
@@ -110,58 +104,84 @@ pub struct TableCommit {
 pub struct KeyRow {
     /// Who.
     pub identity: Identity,
-    /// Where (its `table_version` is the version asked for).
+    /// Where (its `table_version` is the version of the handle that read it).
     pub location: Location,
 }
 
-impl Table {
-    /// The version this handle stands at.
-    pub fn version(&self) -> u64 {
-        todo!()
+impl Lake {
+    /// Opens the lake at `url` (`file://` …), creating the directory.
+    ///
+    /// # Errors
+    /// [`LakeError::Unavailable`] when the directory cannot be made, [`LakeError::Halted`] for a URL that is no lake.
+    pub fn open(url: &Url, world: Arc<dyn World>) -> Result<Self, LakeError> {
+        let mut url = url.clone();
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Self { store: Store::open(&url)?, world, url })
     }
-    /// Latest version of an application's `txn`.
-    pub fn txn(&self, app_id: &str) -> Option<i64> {
-        let _ = app_id;
-        todo!()
+
+    /// URL of a workspace's `records` table; ends with `/`.
+    pub fn table_url(&self, workspace: &str) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().push(workspace).push("records").push("");
+        }
+        url
     }
-    /// All `txn` actions.
-    pub fn txns(&self) -> &BTreeMap<String, i64> {
-        todo!()
+
+    /// Workspaces that have a table.
+    pub async fn workspaces(&self) -> Result<Vec<String>, LakeError> {
+        let mut workspaces = Vec::new();
+        for workspace in self.store.directories(&object_path(&self.url)?).await? {
+            if load::exists(&self.store, &object_path(&self.table_url(&workspace))?).await? {
+                workspaces.push(workspace);
+            }
+        }
+        Ok(workspaces)
     }
-    /// A live file.
-    pub fn file(&self, id: &Uuid) -> Option<&LiveFile> {
-        let _ = id;
-        todo!()
+
+    /// The workspace's table, created when there is none.
+    pub async fn table(&self, workspace: &str) -> Result<Table, LakeError> {
+        self.table_of(workspace, columns::table_schema).await
     }
-    /// All live files.
-    pub fn files(&self) -> Vec<&LiveFile> {
-        todo!()
+
+    async fn table_of(&self, workspace: &str, schema: fn() -> SchemaRef) -> Result<Table, LakeError> {
+        if let Some(table) = self.existing(workspace).await? {
+            return Ok(table);
+        }
+        let url = self.table_url(workspace);
+        create::create(&self.store, &*self.world, &object_path(&url)?, &schema()).await?;
+        let table = self.existing(workspace).await?;
+        table.ok_or_else(|| LakeError::corrupt(format!("{url}_delta_log"), "it is missing though it was just written"))
     }
-    /// Moves the handle to the newest version.
-    pub async fn refresh(&mut self) -> Result<(), LakeError> {
-        todo!()
+
+    /// The workspace's table, if there is one.
+    pub async fn existing(&self, workspace: &str) -> Result<Option<Table>, LakeError> {
+        check_name(workspace)?;
+        let url = self.table_url(workspace);
+        let root = object_path(&url)?;
+        let state = load::newest(&self.store, &url, &root).await?;
+        Ok(state.map(|state| Table { store: self.store.clone(), world: self.world.clone(), url, root, state }))
     }
-    /// Writes rows ([`tributary_schemas::columns::table_schema`]) as Parquet under fresh names, a file per partition. Nothing is
-    /// visible before [`Self::commit`].
-    pub async fn write(&self, lane: u32, rows: &RecordBatch) -> Result<WrittenFiles, LakeError> {
-        let _ = (lane, rows);
-        todo!()
+}
+
+/// A workspace's name is a directory's: `1–64 of [A-Za-z0-9._-]`, and none of those that mean another directory.
+fn check_name(workspace: &str) -> Result<(), LakeError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let sound = (1..=64).contains(&workspace.len()) && workspace.bytes().all(plain);
+    if sound && !workspace.bytes().all(|byte| byte == b'.') {
+        return Ok(());
     }
-    /// Commits on top of this handle's version, create-only; the handle then stands at the new version. Writes a
-    /// checkpoint when one is due.
-    pub async fn commit(&mut self, commit: TableCommit) -> Result<u64, LakeError> {
-        let _ = commit;
-        todo!()
-    }
-    /// Keys of the live rows of this lane's files that were added after table version `after` (all when `None`), with
-    /// their `table_version` set to this handle's version; file by file.
-    pub async fn keys_since(
-        &self,
-        lane: u32,
-        after: Option<u64>,
-        each: &mut (dyn FnMut(&[KeyRow]) + Send),
-    ) -> Result<(), LakeError> {
-        let _ = (lane, after, each);
-        todo!()
-    }
+    Err(LakeError::Halted(format!("{workspace:?} cannot be a workspace: 1 to 64 of A-Z a-z 0-9 . _ -")))
+}
+
+/// A directory's URL as the store names it.
+fn object_path(url: &Url) -> Result<Path, LakeError> {
+    Path::from_url_path(url.path()).map_err(|error| LakeError::Halted(format!("{url} is no path of a store: {error}")))
+}
+
+/// An object below `root`; `%` in its path stands for itself.
+fn below(root: &Path, path: &str) -> Result<Path, LakeError> {
+    Path::parse(format!("{root}/{path}")).map_err(|error| LakeError::Halted(format!("{path} is no path: {error}")))
 }

@@ -1,0 +1,106 @@
+//! Rows of one partition → one Parquet file.
+//!
+//! Written through the column writers themselves, not through `ArrowWriter`: what is the same for all files of a chunk
+//! (schema, properties) is made once and shared, which is most of the cost of a file with one row.
+
+use super::LakeError;
+use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use parquet::{
+    arrow::{
+        ArrowSchemaConverter,
+        arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves},
+    },
+    basic::{Compression, ZstdLevel},
+    errors::ParquetError,
+    file::{
+        properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr},
+        writer::SerializedFileWriter,
+    },
+    schema::types::{ColumnPath, SchemaDescriptor},
+};
+use std::sync::Arc;
+
+/// Bytes of Arrow data in one row group: large enough to compress and scan well, small enough to be read in parallel.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+/// Rows in one row group, whatever their size.
+const ROW_GROUP_ROWS: usize = 128 << 10;
+/// A file with fewer rows is written as plainly as can be: what a dictionary or a compressor's state costs to set up
+/// for each of forty columns is more than it saves, and compaction rewrites such files anyway.
+const PLAIN_ROWS: usize = 64;
+
+/// Columns by which readers skip; statistics of the others cost and help nobody.
+pub(super) const STATISTICS: [&str; 4] = ["event_at", "received_at", "product_id", "_version"];
+/// Columns in which a value hardly ever comes twice.
+const DISTINCT: [&str; 6] = ["key", "_digest", "_version", "event_at", "record_index", "data"];
+/// Columns that are as good as random.
+const INCOMPRESSIBLE: [&str; 2] = ["key", "_digest"];
+
+/// Encodes files of one schema.
+pub(super) struct Encoder {
+    schema: SchemaRef,
+    parquet: SchemaDescriptor,
+    usual: WriterPropertiesPtr,
+    plain: WriterPropertiesPtr,
+}
+
+impl Encoder {
+    pub(super) fn new(schema: SchemaRef) -> Result<Self, LakeError> {
+        let parquet = ArrowSchemaConverter::new().convert(&schema).map_err(not_encoded)?;
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(1).map_err(not_encoded)?);
+        let usual = DISTINCT.iter().fold(base().set_compression(zstd), |properties, column| {
+            properties.set_column_dictionary_enabled(ColumnPath::from(*column), false)
+        });
+        let usual = INCOMPRESSIBLE.iter().fold(usual, |properties, column| {
+            properties.set_column_compression(ColumnPath::from(*column), Compression::UNCOMPRESSED)
+        });
+        let plain = base().set_dictionary_enabled(false).set_offset_index_disabled(true);
+        Ok(Self { schema, parquet, usual: Arc::new(usual.build()), plain: Arc::new(plain.build()) })
+    }
+
+    /// Writes `rows` as one file into `file`, which is emptied first.
+    pub(super) fn encode(&self, rows: &RecordBatch, file: &mut Vec<u8>) -> Result<(), LakeError> {
+        file.clear();
+        self.write(rows, file).map_err(not_encoded)
+    }
+
+    fn write(&self, rows: &RecordBatch, file: &mut Vec<u8>) -> Result<(), ParquetError> {
+        let properties = if rows.num_rows() < PLAIN_ROWS { &self.plain } else { &self.usual };
+        let mut writer = SerializedFileWriter::new(file, self.parquet.root_schema_ptr(), properties.clone())?;
+        let columns = ArrowRowGroupWriterFactory::new(&writer, self.schema.clone());
+        let group_rows = rows_per_group(rows);
+        for (index, start) in (0..rows.num_rows()).step_by(group_rows).enumerate() {
+            let slice = rows.slice(start, group_rows.min(rows.num_rows() - start));
+            let mut writers = columns.create_column_writers(index)?.into_iter();
+            let mut group = writer.next_row_group()?;
+            for (field, array) in self.schema.fields().iter().zip(slice.columns()) {
+                for leaf in compute_leaves(field, array)? {
+                    let mut column = writers.next().ok_or_else(|| ParquetError::General("a leaf too many".into()))?;
+                    column.write(&leaf)?;
+                    column.close()?.append_to_row_group(&mut group)?;
+                }
+            }
+            group.close()?;
+        }
+        writer.close().map(drop)
+    }
+}
+
+fn base() -> parquet::file::properties::WriterPropertiesBuilder {
+    let builder = WriterProperties::builder()
+        .set_created_by(concat!("Tributary ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_compression(Compression::UNCOMPRESSED);
+    STATISTICS.iter().fold(builder, |builder, column| {
+        builder.set_column_statistics_enabled(ColumnPath::from(*column), EnabledStatistics::Chunk)
+    })
+}
+
+fn rows_per_group(rows: &RecordBatch) -> usize {
+    let bytes: usize = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+    let row = (bytes / rows.num_rows().max(1)).max(1);
+    (ROW_GROUP_BYTES / row).clamp(1, ROW_GROUP_ROWS)
+}
+
+fn not_encoded(error: ParquetError) -> LakeError {
+    LakeError::Halted(format!("rows that Parquet cannot hold: {error}"))
+}

@@ -1,0 +1,138 @@
+//! Objects of the lake: where they are, how they become durable, and the kernel's engine on the same store.
+
+use super::LakeError;
+use bytes::Bytes;
+use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder, executor::tokio::TokioMultiThreadExecutor};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, local::LocalFileSystem, path::Path};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc;
+use url::Url;
+
+/// Requests that are under way at once.
+pub(super) const CONCURRENCY: usize = 16;
+
+pub(super) type KernelEngine = DefaultEngine<TokioMultiThreadExecutor>;
+
+/// The object store that holds the lake. Everything put through it is durable when its call returns.
+#[derive(Clone)]
+pub(super) struct Store {
+    objects: Arc<dyn ObjectStore>,
+    engine: Arc<KernelEngine>,
+    /// True when objects are files of this machine.
+    pub(super) local: bool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The store behind `url`; a local directory is created.
+    pub(super) fn open(url: &Url) -> Result<Self, LakeError> {
+        let local = url.scheme() == "file";
+        let objects: Arc<dyn ObjectStore> = if local {
+            let directory = local_path(url)?;
+            std::fs::create_dir_all(&directory).map_err(|error| LakeError::of_io(&directory, &error))?;
+            // Without fsync an acknowledged record could be lost with the power: the log is cut behind the lake.
+            Arc::new(LocalFileSystem::new().with_fsync(true))
+        } else {
+            let (objects, _) = object_store::parse_url(url)
+                .map_err(|error| LakeError::Halted(format!("{url} is no lake that this build can open: {error}")))?;
+            Arc::from(objects)
+        };
+        let executor = Arc::new(TokioMultiThreadExecutor::new(kernel_runtime()?.clone()));
+        let engine = DefaultEngineBuilder::new(objects.clone()).with_task_executor(executor).build();
+        Ok(Self { objects, engine: Arc::new(engine), local })
+    }
+
+    /// For readers of Parquet.
+    pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.objects.clone()
+    }
+
+    /// Runs kernel code, which blocks, away from the runtime's workers.
+    pub(super) async fn with_kernel<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&KernelEngine) -> T + Send + 'static,
+    ) -> Result<T, LakeError> {
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || work(&engine)).await.map_err(LakeError::of_join)
+    }
+
+    /// The whole object, `None` when there is none.
+    pub(super) async fn get(&self, path: &Path) -> Result<Option<Bytes>, LakeError> {
+        let read = async { self.objects.get(path).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(LakeError::of_store(path, error)),
+        }
+    }
+
+    /// Size and time, `None` when there is no such object.
+    pub(super) async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>, LakeError> {
+        match self.objects.head(path).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(LakeError::of_store(path, error)),
+        }
+    }
+
+    /// Puts an object that must not exist yet: one of two racers gets [`object_store::Error::AlreadyExists`].
+    pub(super) async fn create(&self, path: &Path, bytes: Vec<u8>) -> Result<(), object_store::Error> {
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        self.objects.put_opts(path, Bytes::from(bytes).into(), create).await.map(drop)
+    }
+
+    /// Puts objects as they come, several at once.
+    pub(super) async fn put_all(&self, objects: mpsc::Receiver<(Path, Bytes)>) -> Result<(), LakeError> {
+        let objects = stream::unfold(objects, async |mut objects| Some((objects.recv().await?, objects)));
+        let puts = objects.map(|(path, bytes)| async move {
+            self.objects.put(&path, bytes.into()).await.map_err(|error| LakeError::of_store(&path, error))
+        });
+        puts.buffer_unordered(CONCURRENCY).try_for_each(async |_| Ok(())).await
+    }
+
+    /// Everything below `prefix`, in no order.
+    pub(super) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, LakeError> {
+        self.objects.list(Some(prefix)).try_collect().await.map_err(|error| LakeError::of_store(prefix, error))
+    }
+
+    /// Names of the directories right below `prefix`, sorted.
+    pub(super) async fn directories(&self, prefix: &Path) -> Result<Vec<String>, LakeError> {
+        let listed = self.objects.list_with_delimiter(Some(prefix)).await;
+        let listed = listed.map_err(|error| LakeError::of_store(prefix, error))?;
+        let names = listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// The directory of a `file://` URL.
+pub(super) fn local_path(url: &Url) -> Result<std::path::PathBuf, LakeError> {
+    url.to_file_path().map_err(|()| LakeError::Halted(format!("{url} is not a path of this machine")))
+}
+
+/// The kernel is synchronous code over an asynchronous store: its calls wait on a blocking thread for work that runs
+/// here. A runtime of its own keeps it from waiting for workers that wait for it, and lets the caller's be of any kind.
+fn kernel_runtime() -> Result<&'static tokio::runtime::Handle, LakeError> {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle());
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).thread_name("lake").enable_all().build();
+    let runtime = runtime.map_err(|error| LakeError::Unavailable(format!("no threads for the lake: {error}")))?;
+    // When two threads come here at once, the loser's idle runtime goes without waiting for anything.
+    if let Err(spare) = RUNTIME.set(runtime) {
+        spare.shutdown_background();
+    }
+    RUNTIME
+        .get()
+        .map(tokio::runtime::Runtime::handle)
+        .ok_or_else(|| LakeError::Unavailable("no threads for the lake".to_owned()))
+}
