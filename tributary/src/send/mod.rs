@@ -30,6 +30,7 @@ mod wait;
 mod window;
 
 use anyhow::Context;
+use clap::builder::BoolishValueParser;
 use input::Input;
 use journal::{Job, Journal, Proposal};
 use plan::Limits;
@@ -44,8 +45,19 @@ use tributary_backends::world::{SystemWorld, World};
 use tributary_schemas::limits;
 use url::Url;
 
+const EXAMPLES: &str = "Examples:
+  tributary send messages.ndjson.gz --key em_sk_0123
+  zcat export.json.gz | tributary send - --wait
+  tributary send day-*.ndjson.zst --parallel 8 --json
+
+A run that was interrupted goes on where it stopped when the same command is given again: nothing is
+sent twice. Rejected records go to FILE.rejected.ndjson, ready to be corrected and sent again, and what
+is wrong with them, line by line, to FILE.rejected.errors.ndjson.
+Exit codes: 0 every record is accepted, 1 some were rejected or the run failed (--json tells which), 2 usage.";
+
 /// Send records: NDJSON, JSON, gzip or zstd of them, from files or stdin.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct SendArgs {
     /// Files; `-` is stdin. One record per line, one record, an array, or {"records":[…]}; plain, gzip or zstd
     #[arg(required = true, value_name = "FILE")]
@@ -63,13 +75,13 @@ pub struct SendArgs {
     #[arg(long, env = "TRIBUTARY_COMPRESS", value_enum, default_value = "auto", value_name = "HOW")]
     pub compress: client::Compression,
     /// How records stand in the files, when looking at them would mislead
-    #[arg(long, value_enum, value_name = "FORM")]
+    #[arg(long, env = "TRIBUTARY_FORM", value_enum, value_name = "FORM")]
     pub form: Option<FormArg>,
     /// Records in a batch, at most
-    #[arg(long, default_value_t = limits::MAX_BATCH_RECORDS, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, env = "TRIBUTARY_BATCH_RECORDS", default_value_t = limits::MAX_BATCH_RECORDS, value_name = "N", value_parser = at_least_one)]
     pub batch_records: usize,
     /// Bytes of a request's body before compression, at most
-    #[arg(long, default_value_t = limits::MAX_BODY_BYTES, value_name = "BYTES", value_parser = at_least_one)]
+    #[arg(long, env = "TRIBUTARY_BATCH_BYTES", default_value_t = limits::MAX_BODY_BYTES, value_name = "BYTES", value_parser = at_least_one)]
     pub batch_bytes: usize,
     /// Seconds to go on trying after a batch's first failure
     #[arg(long, env = "TRIBUTARY_RETRY_FOR", default_value_t = 600, value_name = "SECONDS")]
@@ -78,22 +90,22 @@ pub struct SendArgs {
     #[arg(long, env = "TRIBUTARY_TIMEOUT", default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
     /// Where rejected records go; what is wrong with them goes beside it [default: <FILE>.rejected.ndjson]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "TRIBUTARY_REJECTED", value_name = "FILE")]
     pub rejected: Option<PathBuf>,
     /// What a killed run needs to go on [default: in ~/.local/state/tributary/send; none for stdin]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "TRIBUTARY_STATE", value_name = "FILE")]
     pub state: Option<PathBuf>,
     /// Send everything, even what an interrupted run has sent already
-    #[arg(long)]
+    #[arg(long, env = "TRIBUTARY_FRESH", value_parser = BoolishValueParser::new())]
     pub fresh: bool,
     /// Wait until every batch is COMPLETE, that is: in the lake
-    #[arg(long)]
+    #[arg(long, env = "TRIBUTARY_WAIT", value_parser = BoolishValueParser::new())]
     pub wait: bool,
     /// Print the summary as JSON
-    #[arg(long)]
+    #[arg(long, env = "TRIBUTARY_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
     /// No progress
-    #[arg(long, short)]
+    #[arg(long, short, env = "TRIBUTARY_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
 }
 
