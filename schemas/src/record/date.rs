@@ -3,6 +3,9 @@
 /// What `_event_at` must look like, for messages and documents.
 pub(crate) const FORM: &str = "YYYY-MM-DDTHH:MM:SS[.f]Z with one to three fraction digits";
 
+/// The same as a regular expression; it cannot tell which days and times there are.
+pub(crate) const PATTERN: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z$";
+
 const SECONDS_PER_DAY: i64 = 86_400;
 /// 9999-12-31T23:59:59Z.
 const LAST: i64 = 253_402_300_799;

@@ -200,4 +200,4 @@ pub fn parse(json: &[u8]) -> Result<Record<'_>, Vec<FieldError>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -64,7 +64,6 @@ pub(crate) struct Field {
     pub(crate) required: bool,
     pub(crate) shape: Shape,
     /// For the served document.
-    #[expect(dead_code, reason = "read by the served document only")]
     pub(crate) about: &'static str,
 }
 

@@ -1,5 +1,9 @@
 use super::*;
 use crate::{columns, record};
+
+mod golden;
+mod round_trip;
+
 use arrow::{
     array::AsArray,
     datatypes::{Int64Type, TimestampMicrosecondType},
@@ -22,6 +26,32 @@ fn frame(json: &str, record_index: u32) -> Vec<u8> {
     let mut out = Vec::new();
     encode_record(&stamp, &record, &mut out);
     out
+}
+
+fn reject() -> Reject {
+    Reject {
+        workspace: "w".into(),
+        batch_id: "b".into(),
+        record_index: 4,
+        line: Some(5),
+        received_at: -1,
+        errors: vec![RejectError { code: "VALIDATION_ERROR".into(), pointer: "/_type".into(), message: "…".into() }],
+        payload: "{}".into(),
+        payload_cut: true,
+    }
+}
+
+fn letter() -> DeadLetter {
+    DeadLetter {
+        topic: "records".into(),
+        partition: 1,
+        offset: i64::MAX,
+        stage: "decode".into(),
+        reason: "r".into(),
+        at: 2,
+        key: vec![0, 255],
+        payload: vec![],
+    }
 }
 
 #[test]
@@ -48,16 +78,7 @@ fn a_record_comes_back_as_columns() {
 
 #[test]
 fn every_frame_comes_back() {
-    let reject = Reject {
-        workspace: "w".into(),
-        batch_id: "b".into(),
-        record_index: 4,
-        line: Some(5),
-        received_at: -1,
-        errors: vec![RejectError { code: "VALIDATION_ERROR".into(), pointer: "/_type".into(), message: "…".into() }],
-        payload: "{}".into(),
-        payload_cut: true,
-    };
+    let reject = reject();
     let mut out = Vec::new();
     reject.encode(&mut out);
     assert_eq!(Reject::decode(&out).unwrap(), reject);
@@ -72,16 +93,7 @@ fn every_frame_comes_back() {
         event.encode(&mut out);
         assert_eq!(BatchEvent::decode(&out).unwrap(), event);
     }
-    let letter = DeadLetter {
-        topic: "records".into(),
-        partition: 1,
-        offset: i64::MAX,
-        stage: "decode".into(),
-        reason: "r".into(),
-        at: 2,
-        key: vec![0, 255],
-        payload: vec![],
-    };
+    let letter = letter();
     let mut out = Vec::new();
     letter.encode(&mut out);
     assert_eq!(DeadLetter::decode(&out).unwrap(), letter);

@@ -4,6 +4,10 @@ use crate::batch::BatchStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod envelope;
+
+pub use envelope::Envelope;
+
 /// Answer to `POST /api/v1/ingest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -122,3 +126,6 @@ pub struct RejectPage {
     #[schema(required)]
     pub next_cursor: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;
