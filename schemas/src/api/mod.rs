@@ -12,7 +12,8 @@ pub use envelope::Envelope;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IngestAccepted {
-    /// At most 128 characters.
+    /// Names the batch in every other call.
+    #[schema(max_length = 128)]
     pub batch_id: String,
     /// Records accepted.
     pub accepted_count: u32,
@@ -20,7 +21,8 @@ pub struct IngestAccepted {
     pub rejected_count: u32,
     /// Errors of all rejected records.
     pub total_error_count: u32,
-    /// The first 20 of them.
+    /// The first 20 of them, in the body's order.
+    #[schema(max_items = 20)]
     pub errors: Vec<RecordError>,
 }
 
@@ -30,8 +32,10 @@ pub struct RecordError {
     /// Record's place in the body, from 0, blank lines not counted.
     pub index: u32,
     /// `VALIDATION_ERROR` or `INVALID_JSON`.
+    #[schema(max_length = 64, examples("VALIDATION_ERROR", "INVALID_JSON"))]
     pub code: String,
     /// JSON pointer, what was expected, what came; the line number for NDJSON.
+    #[schema(max_length = 2048, examples("/_tags/1: expected a string of at most 64 characters, got 7"))]
     pub message: String,
 }
 
@@ -39,9 +43,11 @@ pub struct RecordError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiError {
-    /// A stable code, at most 64 characters.
+    /// A stable code.
+    #[schema(max_length = 64)]
     pub error: String,
-    /// What happened and what to do, at most 2,048 characters.
+    /// What happened and what to do.
+    #[schema(max_length = 2048)]
     pub message: String,
     /// Seconds to wait before the next try.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +60,7 @@ pub struct ApiError {
 /// One batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct BatchView {
     pub batch_id: String,
     pub status: BatchStatus,
@@ -86,7 +92,7 @@ pub struct BatchView {
 /// A page of batches, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct BatchPage {
     pub batches: Vec<BatchView>,
     /// Null on the last page.
@@ -97,7 +103,7 @@ pub struct BatchPage {
 /// One rejected record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct RejectedRecord {
     pub index: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,17 +116,21 @@ pub struct RejectedRecord {
 
 /// An error with its JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[allow(missing_docs)]
 pub struct PointedError {
+    /// JSON pointer (RFC 6901) of the place, empty for the record itself; long names in it are cut, with `…` at the end.
     pub pointer: String,
+    /// `VALIDATION_ERROR` or `INVALID_JSON`.
+    #[schema(max_length = 64)]
     pub code: String,
+    /// Starts with the pointer; what was expected, what came.
+    #[schema(max_length = 2048)]
     pub message: String,
 }
 
 /// A page of rejected records, in the batch's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct RejectPage {
     pub rejects: Vec<RejectedRecord>,
     #[schema(required)]

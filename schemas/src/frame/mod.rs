@@ -40,7 +40,7 @@ pub struct FrameError {
 
 /// One rejected record (topic `rejects`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Reject {
     pub workspace: String,
     pub batch_id: String,
@@ -58,7 +58,7 @@ pub struct Reject {
 
 /// One error of a rejected record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct RejectError {
     pub code: String,
     pub pointer: String,
@@ -67,7 +67,7 @@ pub struct RejectError {
 
 /// A fact about one batch (topic `batch-events`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct BatchEvent {
     pub workspace: String,
     pub batch_id: String,
@@ -78,7 +78,7 @@ pub struct BatchEvent {
 
 /// A message that could not be processed (topic `dead-letters`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct DeadLetter {
     pub topic: String,
     pub partition: u32,

@@ -9,6 +9,9 @@ use std::sync::LazyLock;
 /// Marker and fingerprint before every datum.
 const HEADER_BYTES: usize = 10;
 
+/// The longest string or byte array of a frame that is read one at a time: well above the largest request body.
+const MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
+
 /// A released schema, parsed once, with the ten bytes that announce it.
 pub(super) struct Codec {
     writer: GenericDatumWriter<'static>,
@@ -20,6 +23,8 @@ impl Codec {
     /// Of one of the `.avsc` files of this crate.
     #[expect(clippy::expect_used, reason = "the schemas are part of the program; the tests parse every one")]
     pub(super) fn new(json: &str) -> Self {
+        // A damaged length must not ask for more memory than any frame can need. The first caller decides.
+        apache_avro::util::max_allocation_bytes(MAX_VALUE_BYTES);
         // One per schema and process, kept for ever, so that writer and reader can borrow from it.
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(json).expect("a valid schema")));
         let mut header = [0xC3, 0x01, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -20,7 +20,7 @@ mod thorough;
 
 /// `_type`, lower-cased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum RecordType {
     EmailThread,
     Email,
@@ -60,7 +60,7 @@ impl RecordType {
 
 /// `_nature`; `evidence` when the record does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Nature {
     Evidence,
     Guidance,
@@ -114,7 +114,7 @@ pub struct Record<'a> {
 
 /// One of `_participants`.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Participant<'a> {
     pub id: Cow<'a, str>,
     pub role: &'static str,
@@ -126,7 +126,7 @@ pub struct Participant<'a> {
 
 /// One of `_attachments`.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Attachment<'a> {
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -141,7 +141,7 @@ pub struct Attachment<'a> {
 
 /// `_pii`.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Pii<'a> {
     pub contains_email: Option<bool>,
     pub contains_phone: Option<bool>,
@@ -152,7 +152,7 @@ pub struct Pii<'a> {
 
 /// One of `_pii.detected_entities`.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct PiiEntity<'a> {
     #[serde(rename = "type")]
     pub kind: Cow<'a, str>,
@@ -165,7 +165,7 @@ pub struct PiiEntity<'a> {
 pub struct FieldError {
     /// `VALIDATION_ERROR` or `INVALID_JSON`.
     pub code: ErrorCode,
-    /// JSON pointer of the place; empty for the record itself.
+    /// JSON pointer (RFC 6901) of the place, empty for the record itself. Names longer than 80 characters are cut in it.
     pub pointer: String,
     /// Starts with the pointer; says what was expected and what came; at most 2,048 characters.
     pub message: String,
@@ -174,7 +174,7 @@ pub struct FieldError {
 /// Codes of per-record errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum ErrorCode {
     ValidationError,
     InvalidJson,
@@ -193,7 +193,9 @@ impl ErrorCode {
 /// Reads, validates and normalises one record without building a tree of `data`.
 ///
 /// # Errors
-/// Every error of the record, in the order of the text; never empty.
+/// Every error of the record, in the order of the text, what is missing at the end of its object; never empty. Past
+/// [`MAX_RECORD_ERRORS`](crate::limits::MAX_RECORD_ERRORS) they are counted in one last error, so that a hostile record
+/// cannot take many times its own size in memory.
 pub fn parse(json: &[u8]) -> Result<Record<'_>, Vec<FieldError>> {
     let text = thorough::text(json).map_err(|error| vec![error])?;
     fast::read(text).map_err(|rejected| thorough::errors(text, &rejected.0))
