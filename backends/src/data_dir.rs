@@ -108,7 +108,7 @@ impl DataDir {
     pub fn lock(dir: &Path) -> Result<Self, DataDirError> {
         make_private(dir)?;
         check_owner(dir)?;
-        let lock = take_lock(dir)?;
+        let lock = take_lock(dir, || std::thread::sleep(GLANCE))?;
         check_version(dir)?;
         let data = Self { root: dir.to_owned(), _lock: lock };
         for part in [data.log_dir(), data.tables_dir(), data.lake_dir()] {
@@ -183,7 +183,8 @@ fn check_owner(dir: &Path) -> Result<(), DataDirError> {
     if owner == user { Ok(()) } else { Err(DataDirError::NotOwner { dir: dir.to_owned(), owner, user }) }
 }
 
-fn take_lock(dir: &Path) -> Result<File, DataDirError> {
+/// Tries a few times, and calls `wait` before each but the first.
+fn take_lock(dir: &Path, mut wait: impl FnMut()) -> Result<File, DataDirError> {
     let path = lock_path(dir);
     let mut lock = OpenOptions::new()
         .read(true)
@@ -196,7 +197,7 @@ fn take_lock(dir: &Path) -> Result<File, DataDirError> {
     for glance in 0.. {
         match lock.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if glance < GLANCES => std::thread::sleep(GLANCE),
+            Err(TryLockError::WouldBlock) if glance < GLANCES => wait(),
             Err(TryLockError::WouldBlock) => {
                 return Err(DataDirError::InUse { dir: dir.to_owned(), pid: read_pid(lock) });
             }
@@ -303,11 +304,9 @@ mod tests {
         drop(DataDir::lock(dir.path()).unwrap());
         let glance = File::open(lock_path(dir.path())).unwrap();
         glance.lock_shared().unwrap();
-        std::thread::scope(|scope| {
-            let start = scope.spawn(|| DataDir::lock(dir.path()));
-            drop(glance);
-            start.join().unwrap().unwrap();
-        });
+        let mut glance = Some(glance);
+        take_lock(dir.path(), || drop(glance.take())).unwrap();
+        assert!(glance.is_none(), "it had to wait");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tributary_schemas::{
     identity::{Identity, Lanes},
 };
 
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
 

@@ -77,10 +77,13 @@ pub(super) fn add_facts(state: &State, events: &[BatchEvent]) -> Result<(), Tabl
         for event in events {
             add_fact(state, &mut batch, &mut facts, event)?;
         }
-        if !is_landing(facts.keys())
-            && let Some(row) = get(&state.batches, &batch_key(workspace, batch_id)?)?
-        {
-            batch.remove(&state.open_batches, open_key(&decode(&row, "batch")?)?);
+        if let Some(row) = get(&state.batches, &batch_key(workspace, batch_id)?)? {
+            let open = open_key(&decode(&row, "batch")?)?;
+            if is_landing(facts.keys()) {
+                batch.insert(&state.open_batches, open, []);
+            } else {
+                batch.remove(&state.open_batches, open);
+            }
         }
     }
     state.commit(batch)

@@ -9,8 +9,10 @@
 //!
 //! Reads go past the committer, on the runtime's blocking threads, and may see a change shortly before it is durable.
 //!
-//! Every block of a table file, and every write in a journal, has a checksum; what does not match is a
-//! [`TablesError::Halted`].
+//! Damage: every block of a table file, and every write in a journal, has a checksum. What does not match in the state
+//! is a [`TablesError::Halted`] that says so; an index that cannot be opened is moved aside and begun anew, because it
+//! can be made again from the lake. Not detected is damage to the very last write of a journal, which looks like a
+//! write that a crash cut off.
 
 mod batches;
 mod codec;
@@ -18,11 +20,14 @@ mod committer;
 mod failure;
 mod idempotency;
 mod index;
+mod journal;
 mod keys;
 mod rejects;
 mod settings;
 mod space;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use super::{
     ApiKey, Batch, BatchPosition, BatchRow, Batches, Hold, Idempotency, IndexPart, KeyIndex, Keys, Location,
@@ -96,8 +101,9 @@ pub fn open_with(dir: &Path, options: &Options, _world: Arc<dyn World>) -> Resul
     std::fs::create_dir_all(dir)
         .map_err(|error| TablesError::Halted(format!("cannot make {}: {error}", dir.display())))?;
     let space = Space::of(dir.to_owned(), options.reserve_bytes);
+    journal::check(&dir.join("state"))?;
     let state = Arc::new(State::open(&dir.join("state"), options)?);
-    let index = Arc::new(Index::open(&dir.join("index"), options, space.clone())?);
+    let index = Arc::new(Index::open_or_begin_anew(&dir.join("index"), options, &space)?);
     let committer = Committer::start(Arc::clone(&state), space)?;
     Ok(Arc::new(Embedded { committer, state, index }))
 }

@@ -17,6 +17,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use layout::Meta;
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -51,7 +52,23 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    pub(super) fn open(dir: &Path, options: &Options, space: Space) -> Result<Self, TablesError> {
+    /// Opens the index; one that is damaged is moved aside, and an empty one takes its place. Its parts then have no
+    /// watermark, which is how their owners know that they must make them again from the lake.
+    pub(super) fn open_or_begin_anew(dir: &Path, options: &Options, space: &Space) -> Result<Self, TablesError> {
+        let reason = match Self::open(dir, options, space.clone()) {
+            Err(TablesError::Halted(reason)) => reason,
+            other => return other,
+        };
+        tracing::error!(reason, dir = %dir.display(), "the key index cannot be opened; it is made anew from the lake");
+        let aside = dir.with_extension("damaged");
+        let moved = std::fs::remove_dir_all(&aside)
+            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .and_then(|()| std::fs::rename(dir, &aside));
+        moved.map_err(|error| TablesError::Halted(format!("{reason}; nor can it be moved aside: {error}")))?;
+        Self::open(dir, options, space.clone())
+    }
+
+    fn open(dir: &Path, options: &Options, space: Space) -> Result<Self, TablesError> {
         let db = Database::builder(dir)
             .cache_size(options.index_cache_bytes)
             .max_journaling_size(options.max_journal_bytes)

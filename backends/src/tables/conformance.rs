@@ -1,1 +1,0 @@
-//! What every `Tables` must do, as one suite that takes a factory.
