@@ -43,6 +43,11 @@ impl Store {
                 .map_err(|error| LakeError::Halted(format!("{url} is no lake that this build can open: {error}")))?;
             Arc::from(objects)
         };
+        Self::over(objects, local)
+    }
+
+    /// The same over a given store.
+    pub(super) fn over(objects: Arc<dyn ObjectStore>, local: bool) -> Result<Self, LakeError> {
         let executor = Arc::new(TokioMultiThreadExecutor::new(kernel_runtime()?.clone()));
         let engine = DefaultEngineBuilder::new(objects.clone()).with_task_executor(executor).build();
         Ok(Self { objects, engine: Arc::new(engine), local })

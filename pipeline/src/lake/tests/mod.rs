@@ -1,5 +1,8 @@
 //! The lake against a local directory.
 
+mod faults;
+mod faulty;
+mod model;
 mod rows;
 mod tables;
 

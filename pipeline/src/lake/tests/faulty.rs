@@ -1,0 +1,93 @@
+//! A store that counts what is read and fails when told to.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem, path::Path,
+};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// What goes wrong with puts into the Delta log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// Nothing is stored.
+    Full,
+    /// It is stored, and the answer is lost.
+    AnswerLost,
+}
+
+#[derive(Debug)]
+pub(super) struct FaultyStore {
+    under: LocalFileSystem,
+    pub(super) gets: AtomicUsize,
+    pub(super) fault: Mutex<Fault>,
+}
+
+impl FaultyStore {
+    pub(super) fn new() -> Self {
+        Self { under: LocalFileSystem::new(), gets: AtomicUsize::new(0), fault: Mutex::new(Fault::None) }
+    }
+
+    pub(super) fn set(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+}
+
+impl std::fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FaultyStore")
+    }
+}
+
+fn failed(kind: std::io::ErrorKind) -> Error {
+    Error::Generic { store: "FaultyStore", source: Box::new(std::io::Error::from(kind)) }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let fault = *self.fault.lock().unwrap();
+        match fault {
+            Fault::Full if location.as_ref().contains("_delta_log") => Err(failed(std::io::ErrorKind::StorageFull)),
+            Fault::AnswerLost if location.as_ref().contains("_delta_log") => {
+                self.under.put_opts(location, payload, opts).await?;
+                Err(failed(std::io::ErrorKind::TimedOut))
+            }
+            _ => self.under.put_opts(location, payload, opts).await,
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.under.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.gets.fetch_add(1, Ordering::Relaxed);
+        self.under.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.under.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.under.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.under.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.under.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.under.copy_opts(from, to, options).await
+    }
+}
