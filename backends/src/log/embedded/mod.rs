@@ -27,6 +27,8 @@
 //! nor lag; a clock that once was ahead keeps the partition's time there until it is overtaken.
 
 mod disk;
+#[cfg(test)]
+mod faults;
 mod frame;
 mod group;
 mod groups;

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::{
-    log::{Change, FetchLimit},
+    log::{
+        Change, FetchLimit,
+        conformance::{self, Factory},
+    },
     world::TestWorld,
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+use tempfile::TempDir;
 
 fn record(partition: u32, value: &str) -> Append {
     let value = Bytes::copy_from_slice(value.as_bytes());
@@ -14,6 +18,41 @@ fn record(partition: u32, value: &str) -> Append {
 }
 
 const LIMIT: FetchLimit = FetchLimit { max_bytes: 1 << 20, max_messages: 100, max_wait: Duration::from_secs(10) };
+
+/// Makes logs in directories of their own.
+#[derive(Debug, Default)]
+struct Logs(Mutex<HashMap<usize, Arc<TempDir>>>);
+
+impl Logs {
+    fn open(&self, dir: Arc<TempDir>) -> Arc<dyn RecordLog> {
+        let options = Options { segment_bytes: 4_096, ..Options::default() };
+        let log = open(dir.path(), options, Arc::new(TestWorld::new(1))).unwrap();
+        self.0.lock().unwrap().insert(address(&log), dir);
+        log
+    }
+}
+
+fn address(log: &Arc<dyn RecordLog>) -> usize {
+    Arc::as_ptr(log).cast::<()>() as usize
+}
+
+#[async_trait]
+impl Factory for Logs {
+    async fn fresh(&self) -> Arc<dyn RecordLog> {
+        self.open(Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    async fn reopen(&self, log: Arc<dyn RecordLog>) -> Arc<dyn RecordLog> {
+        let dir = self.0.lock().unwrap().remove(&address(&log)).unwrap();
+        drop(log);
+        self.open(dir)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_log_does_what_every_log_must() {
+    conformance::run_all(&Logs::default()).await;
+}
 
 #[tokio::test]
 async fn what_was_appended_and_committed_is_there_after_opening_again() {
