@@ -1,3 +1,53 @@
 //! From the log to the lake.
+//!
+//! A record's way through this crate, in the order in which it is read:
+//!
+//! 1. [`Pipeline::run`] joins the consumer groups (`consumer`) and runs a task for each assigned partition.
+//! 2. `lane` is the task for one partition of topic `records`; `intake` cuts it into chunks that grow with the lag.
+//! 3. `chunk` has the type of each stage: `RawChunk` → `NormalizedChunk` (`normalize`: frames to columns, grouped by
+//!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
+//! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, and
+//!    [`lake`] is the Delta table itself.
+//! 5. The lane says what has landed and commits its offsets; `small_topics` brings facts and rejected records into the
+//!    tables; `sweep` fails batches that never landed.
+//! 6. [`check`] proves that it all agrees.
+//!
+//! # Exactly once
+//!
+//! A table's commit carries, with its rows and deletion vectors, the lane's position and its four counters as `txn`s,
+//! so all of them move or none. Whatever else is written is derived from it and may be repeated: the index entries,
+//! then the index watermark, then the facts, then the offsets. A process that dies anywhere leaves a position in the
+//! table below which the next owner skips; everything after the commit it does again.
+//!
+//! # Every record has one outcome
+//!
+//! `landed`, `overwritten`, `unchanged` and `dead_lettered` add up to what was consumed. The durable totals are the
+//! tables' counters plus the distinct `dead-letters` of which the workspace is not known (frames that cannot be
+//! decoded); the metrics follow them, from this process's start.
 
+pub mod check;
+mod chunk;
+pub mod config;
+mod consumer;
+mod context;
+pub mod dedup;
+pub mod filter;
+mod index;
+mod intake;
 pub mod lake;
+mod lane;
+mod lane_table;
+pub mod metrics;
+mod normalize;
+mod open_tables;
+mod pipeline;
+mod small_topics;
+mod sweep;
+mod trouble;
+
+pub use config::Config;
+pub use context::Health;
+pub use index::rebuild_index;
+pub use metrics::Metrics;
+pub use pipeline::{Pipeline, PipelineError, drained};
+pub use trouble::Trouble;

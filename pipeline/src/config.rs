@@ -1,0 +1,60 @@
+//! What an operator can tune in the pipeline.
+
+use std::time::Duration;
+
+/// Options of the pipeline. The defaults suit one machine with 2 cores and 512 MB for the whole process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Raw bytes of one chunk at most (default 16 MiB). A lane that is behind takes chunks of this size: larger means
+    /// fewer, larger files and fewer commits, but about five times as much memory while the chunk is decoded,
+    /// written and committed.
+    pub chunk_bytes: usize,
+    /// Records of one chunk at most (default 50,000). Bounds the index look-up and the size of one commit when
+    /// records are tiny.
+    pub chunk_records: usize,
+    /// Raw bytes that all lanes of this process hold at once, read ahead included (default 40 MiB). Smaller saves
+    /// memory; lanes then take turns.
+    pub memory_bytes: usize,
+    /// Least time between two commits of a lane that is up to date (default 300 ms). Longer means fewer commits and
+    /// larger files; a record waits up to this long before anyone can see it.
+    pub commit_interval: Duration,
+    /// How long a lane without work waits in one read (default 1 s). Longer saves wake-ups; nothing else changes, a
+    /// new record ends the wait.
+    pub idle_wait: Duration,
+    /// Tables that a lane keeps open (default 64). Each costs its list of files and 2 bytes per key for the filter;
+    /// one that was closed costs a read of its index part when its workspace sends again.
+    pub open_tables: usize,
+    /// Tables of one chunk that are written and committed at the same time (default 4). More helps when commits are
+    /// slow, as on object storage, and there are many workspaces.
+    pub concurrent_tables: usize,
+    /// A batch that has not landed after this long is `FAILED` until its records land after all (default 10 min).
+    pub landing_deadline: Duration,
+    /// How often batches are held against the deadline and idempotency keys against their expiry (default 15 s).
+    pub sweep_interval: Duration,
+    /// First wait after a backend's fault (default 50 ms); it doubles with every further one.
+    pub retry_first: Duration,
+    /// Longest wait between tries (default 5 s): how long after a backend's return a lane may still sleep.
+    pub retry_longest: Duration,
+    /// How long a lane may go on with its chunk when it has to stop (default 5 s). After that the chunk is abandoned
+    /// and taken again by the next owner; nothing is lost either way.
+    pub stop_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            chunk_bytes: 16 * 1024 * 1024,
+            chunk_records: 50_000,
+            memory_bytes: 40 * 1024 * 1024,
+            commit_interval: Duration::from_millis(300),
+            idle_wait: Duration::from_secs(1),
+            open_tables: 64,
+            concurrent_tables: 4,
+            landing_deadline: Duration::from_secs(600),
+            sweep_interval: Duration::from_secs(15),
+            retry_first: Duration::from_millis(50),
+            retry_longest: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Membership of a consumer group: a task for each assigned partition, ended cleanly when it is revoked.
+
+use crate::{
+    context::Context,
+    trouble::{Trouble, patiently},
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tributary_backends::log::{Change, FetchLimit, Message, PartitionReader, Topic};
+
+/// Messages of the small topics that are taken at once.
+const MESSAGES: FetchLimit =
+    FetchLimit { max_bytes: 4 * 1024 * 1024, max_messages: 2_000, max_wait: Duration::from_secs(1) };
+
+/// A partition's task and the token that asks it to end.
+struct Working {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Working {
+    /// Asks the task to end, and makes it end when it takes too long: as good as a crash, which loses nothing.
+    async fn end(mut self, grace: Duration) {
+        self.stop.cancel();
+        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
+            self.task.abort();
+            // Until it has really gone it could still commit.
+            let _ = self.task.await;
+        }
+    }
+}
+
+/// Joins `group` and runs `work` on each partition of `topic` that this member gets, until told to stop.
+pub(crate) async fn consume<W, F>(context: Arc<Context>, group: &'static str, topic: Topic, stop: CancellationToken, work: W)
+where
+    W: Fn(Arc<Context>, Box<dyn PartitionReader>, CancellationToken) -> F,
+    F: Future<Output = Result<(), Trouble>> + Send + 'static,
+{
+    let grace = context.config.stop_grace;
+    let mut working: HashMap<u32, Working> = HashMap::new();
+    let mut ending = JoinSet::new();
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        left = follow(&context, group, topic, &work, &mut working, &mut ending) => left,
+    };
+    if let Err(trouble) = outcome {
+        context.health.halted(&format!("group {group} of {}", topic.name()), &trouble.to_string());
+    }
+    // The member has left the group, or is about to: its tasks end together.
+    for task in working.into_values() {
+        ending.spawn(task.end(grace));
+    }
+    while ending.join_next().await.is_some() {}
+}
+
+/// Follows the assignment; ends only in trouble.
+async fn follow<W, F>(
+    context: &Arc<Context>,
+    group: &str,
+    topic: Topic,
+    work: &W,
+    working: &mut HashMap<u32, Working>,
+    ending: &mut JoinSet<()>,
+) -> Result<(), Trouble>
+where
+    W: Fn(Arc<Context>, Box<dyn PartitionReader>, CancellationToken) -> F,
+    F: Future<Output = Result<(), Trouble>> + Send + 'static,
+{
+    let mut member = patiently!(context.patience, "joining a consumer group", context.log.join(group, topic))?;
+    loop {
+        while ending.try_join_next().is_some() {}
+        match patiently!(context.patience, "following a consumer group", member.next())? {
+            Change::Assigned(reader) => {
+                let (partition, stop) = (reader.partition(), CancellationToken::new());
+                tracing::info!(topic = topic.name(), partition, position = reader.position(), "assigned");
+                let name = format!("partition {partition} of {}", topic.name());
+                let (context, work) = (context.clone(), work(context.clone(), reader, stop.clone()));
+                let task = tokio::spawn(async move {
+                    match work.await {
+                        Ok(()) => {}
+                        Err(Trouble::Fenced(reason)) => tracing::info!("{name} was given up: {reason}"),
+                        Err(trouble) => context.health.halted(&name, &trouble.to_string()),
+                    }
+                });
+                working.insert(partition, Working { task, stop });
+            }
+            Change::Revoked { partition, release } => {
+                tracing::info!(topic = topic.name(), partition, "revoked");
+                let (task, grace) = (working.remove(&partition), context.config.stop_grace);
+                ending.spawn(async move {
+                    if let Some(task) = task {
+                        task.end(grace).await;
+                    }
+                    drop(release);
+                });
+            }
+        }
+    }
+}
+
+/// The next messages of a small topic, never none; `None` when told to stop.
+pub(crate) async fn next_messages(
+    context: &Context,
+    reader: &mut dyn PartitionReader,
+    stop: &CancellationToken,
+) -> Result<Option<Vec<Message>>, Trouble> {
+    loop {
+        let messages = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            messages = async { patiently!(context.patience, "reading the log", reader.fetch(MESSAGES)) } => messages?,
+        };
+        if !messages.is_empty() {
+            return Ok(Some(messages));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What every task of the pipeline works with.
+
+use crate::{
+    config::Config,
+    lake::Lake,
+    metrics::Metrics,
+    trouble::{Patience, Trouble, patiently},
+};
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+use tributary_backends::{
+    log::{Append, RecordLog, Topic},
+    tables::Tables,
+    world::World,
+};
+use tributary_schemas::frame::{DeadLetter, Frame};
+
+/// Unit in which the memory budget is handed out, so that 4 GiB and more fit a semaphore's `u32`.
+pub(crate) const BUDGET_UNIT: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) log: Arc<dyn RecordLog>,
+    pub(crate) tables: Arc<dyn Tables>,
+    pub(crate) lake: Lake,
+    pub(crate) world: Arc<dyn World>,
+    pub(crate) config: Config,
+    pub(crate) metrics: Metrics,
+    pub(crate) patience: Patience,
+    pub(crate) health: Health,
+    /// Raw bytes that lanes may hold, in [`BUDGET_UNIT`]s.
+    pub(crate) budget: Arc<Semaphore>,
+}
+
+/// Which parts of the pipeline have halted; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<Vec<String>>>);
+
+impl Health {
+    /// Nothing has halted, or what has and why.
+    pub fn check(&self) -> Result<(), String> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+    }
+
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn halted(&self, what: &str, why: &str) {
+        tracing::error!("{what} has halted, everything else goes on: {why}");
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{what} has halted: {why}"));
+    }
+}
+
+impl Context {
+    /// Appends to a topic, partitioned by each message's key, and waits for a durable answer however long it takes.
+    pub(crate) async fn append(&self, topic: Topic, messages: Vec<(Bytes, Bytes)>) -> Result<(), Trouble> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let partitions = self.log.partitions(topic);
+        let append = |(key, value): (Bytes, Bytes)| {
+            let partition = partition_of(&key, partitions);
+            Append { topic, partition, key, value }
+        };
+        let messages: Vec<Append> = messages.into_iter().map(append).collect();
+        patiently!(self.patience, "appending to the log", self.log.append(messages.clone())).map(drop)
+    }
+
+    /// Puts messages aside that cannot be processed. They may be put aside again after a crash: readers of the topic
+    /// tell copies by (topic, partition, offset).
+    pub(crate) async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Trouble> {
+        for letter in letters {
+            tracing::warn!(
+                topic = letter.topic,
+                partition = letter.partition,
+                offset = letter.offset,
+                stage = letter.stage,
+                "a message goes to dead-letters: {}",
+                letter.reason
+            );
+        }
+        let message = |letter: &DeadLetter| (Bytes::from(letter.key.clone()), encode(letter));
+        self.append(Topic::DeadLetters, letters.iter().map(message).collect()).await
+    }
+}
+
+pub(crate) fn encode(frame: &impl Frame) -> Bytes {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    bytes.into()
+}
+
+/// Partition of a key: FNV-1a, so that every process and every release agrees.
+fn partition_of(key: &[u8], partitions: u32) -> u32 {
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // The remainder is smaller than a u32.
+    (hash % u64::from(partitions.max(1))) as u32
+}

@@ -1,0 +1,310 @@
+//! One workspace's table as one lane sees it: the exactly-once protocol.
+//!
+//! The table's log is the truth; the key index is derived from it. [`LaneTable::open`] brings the index up to the
+//! table, [`LaneTable::land`] takes a chunk through resolve → write → commit → index → watermark and repeats from the
+//! top when another commit came first.
+
+use crate::{
+    chunk::{Committed, DedupedChunk, TableChunk, WrittenChunk},
+    context::Context,
+    dedup::{self, IdentityMap, Outcomes, Seen},
+    filter::SeenFilter,
+    index,
+    lake::{LakeError, Table, TableCommit},
+    trouble::{Trouble, patiently},
+};
+use arrow::{array::UInt32Array, compute::take_record_batch};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::time::Instant;
+use tributary_backends::{
+    crash,
+    tables::{IndexPart, Location},
+};
+
+/// `txn` application ids of a lane: its position, and its exact counters.
+#[derive(Debug, Clone)]
+pub(crate) struct TxnNames {
+    pub(crate) position: String,
+    landed: String,
+    overwritten: String,
+    unchanged: String,
+    dead_lettered: String,
+}
+
+impl TxnNames {
+    pub(crate) fn of(lane: u32) -> Self {
+        let name = |counter: &str| format!("lane-{lane}.{counter}");
+        Self {
+            position: format!("lane-{lane}"),
+            landed: name("landed"),
+            overwritten: name("overwritten"),
+            unchanged: name("unchanged"),
+            dead_lettered: name("dead-lettered"),
+        }
+    }
+
+    /// The counters as the table's version has them.
+    pub(crate) fn outcomes(&self, table: &Table) -> Outcomes {
+        let count = |name: &str| table.txn(name).map_or(0, i64::cast_unsigned);
+        Outcomes {
+            landed: count(&self.landed),
+            overwritten: count(&self.overwritten),
+            unchanged: count(&self.unchanged),
+            dead_lettered: count(&self.dead_lettered),
+        }
+    }
+
+    /// What a commit sets.
+    fn txns(&self, position: i64, outcomes: &Outcomes) -> BTreeMap<String, i64> {
+        BTreeMap::from([
+            (self.position.clone(), position),
+            (self.landed.clone(), outcomes.landed.cast_signed()),
+            (self.overwritten.clone(), outcomes.overwritten.cast_signed()),
+            (self.unchanged.clone(), outcomes.unchanged.cast_signed()),
+            (self.dead_lettered.clone(), outcomes.dead_lettered.cast_signed()),
+        ])
+    }
+}
+
+pub(crate) struct LaneTable {
+    context: Arc<Context>,
+    part: IndexPart,
+    names: TxnNames,
+    table: Table,
+    filter: SeenFilter,
+    /// What of the table's counters the metrics have.
+    counted: Outcomes,
+}
+
+impl LaneTable {
+    /// Loads the table and brings the index up to it.
+    pub(crate) async fn open(context: Arc<Context>, workspace: &str, lane: u32) -> Result<Self, Trouble> {
+        let table = patiently!(context.patience, "opening a table", context.lake.table(workspace))?;
+        let part = IndexPart { workspace: workspace.to_owned(), lane };
+        let names = TxnNames::of(lane);
+        let counted = names.outcomes(&table);
+        let filter = patiently!(
+            context.patience,
+            "bringing the key index up to its table",
+            index::catch_up(&*context.tables, &table, &part, &context.metrics)
+        )?;
+        Ok(Self { context, part, names, table, filter, counted })
+    }
+
+    /// Offsets below this are in the table.
+    fn position(&self) -> i64 {
+        self.table.txn(&self.names.position).unwrap_or(0)
+    }
+
+    /// Takes a chunk into the table, however often it has to try. What is in already is skipped.
+    pub(crate) async fn land(&mut self, chunk: &TableChunk) -> Result<(), Trouble> {
+        let context = self.context.clone();
+        let mut wait = context.patience.start("landing a chunk");
+        let mut rebuilt = false;
+        loop {
+            let version = self.table.version();
+            let error = match self.attempt(chunk).await {
+                Ok(()) => return Ok(()),
+                Err(Attempt::Trouble(trouble)) => {
+                    wait.pause(trouble).await?;
+                    None
+                }
+                Err(Attempt::Conflict(reason)) => Some(reason),
+            };
+            // The answer may have been lost on its way: whatever went wrong, look at what the table says now.
+            patiently!(context.patience, "reading a table's newest version", self.table.refresh())?;
+            if let Some(reason) = error {
+                context.metrics.conflicts.inc();
+                if self.table.version() != version {
+                    tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                } else if rebuilt {
+                    return Err(Trouble::Halt(format!("{}: {reason}, although the index is new", self.table.url())));
+                } else {
+                    self.rebuild_index(&reason).await?;
+                    rebuilt = true;
+                    continue;
+                }
+            }
+            if self.table.version() != version {
+                self.catch_up().await?;
+            }
+        }
+    }
+
+    /// Steps 1 to 6 of the protocol, once.
+    async fn attempt(&mut self, chunk: &TableChunk) -> Result<(), Attempt> {
+        let Some(deduped) = self.resolve(chunk).await? else { return Ok(()) };
+        crash::point("lane.after_resolve");
+        let written = self.write(deduped).await?;
+        crash::point("lane.after_parquet");
+        let committed = self.commit(written).await?;
+        crash::point("lane.after_table_commit");
+        self.index(&committed).await?;
+        Ok(())
+    }
+
+    /// Step 1: what is new in the chunk, and what it replaces. `None` when the table has all of it.
+    async fn resolve(&mut self, chunk: &TableChunk) -> Result<Option<DedupedChunk>, Attempt> {
+        let position = self.position();
+        let skipped = chunk.offsets.partition_point(|offset| *offset < position);
+        let dead = chunk.dead.iter().filter(|offset| **offset >= position).count() as u64;
+        self.context.metrics.replayed.inc_by(skipped as u64);
+        let seen: Vec<Seen> = chunk.seen.get(skipped..).unwrap_or_default().to_vec();
+        if seen.is_empty() && dead == 0 {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let existing = self.existing(&seen).await?;
+        let rows = chunk.rows.slice(skipped, seen.len());
+        let offsets = chunk.offsets.get(skipped..).unwrap_or_default().to_vec();
+        let next = chunk.next;
+        let deduped = tokio::task::spawn_blocking(move || {
+            let dedup::Resolution { keep, replaced, mut outcomes } = dedup::resolve(&seen, &existing);
+            outcomes.dead_lettered += dead;
+            let key = |place: &u32| {
+                let (seen, offset) = (seen.get(*place as usize)?, offsets.get(*place as usize)?);
+                Some((seen.identity, seen.digest, *offset))
+            };
+            let keys = keep.iter().filter_map(key).collect();
+            let whole = keep.len() == rows.num_rows();
+            let rows = if whole { rows } else { take_record_batch(&rows, &UInt32Array::from(keep))? };
+            Ok::<_, arrow::error::ArrowError>(DedupedChunk { next, outcomes, rows, keys, replaced })
+        });
+        let deduped = deduped.await.map_err(Attempt::halt)?.map_err(Attempt::halt)?;
+        self.context.metrics.stage("resolve", started.elapsed());
+        Ok(Some(deduped))
+    }
+
+    /// Where the lake has the identities that it may have. Those that the filter has never seen cost no read.
+    async fn existing(&self, seen: &[Seen]) -> Result<IdentityMap<Location>, Attempt> {
+        let mut wanted: Vec<_> =
+            seen.iter().map(|record| record.identity).filter(|identity| self.filter.may_contain(identity)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(IdentityMap::default());
+        }
+        let found = self.context.tables.lookup(&self.part, &wanted).await.map_err(Attempt::trouble)?;
+        let existing: IdentityMap<Location> =
+            wanted.into_iter().zip(found).filter_map(|(identity, found)| Some((identity, found?))).collect();
+        if let Some(stale) = existing.values().find(|row| self.table.file(&row.file).is_none()) {
+            return Err(Attempt::Conflict(format!("the index points into file {}, which is not live", stale.file)));
+        }
+        Ok(existing)
+    }
+
+    /// Step 2.
+    async fn write(&self, deduped: DedupedChunk) -> Result<WrittenChunk, Attempt> {
+        let started = Instant::now();
+        let files = if deduped.rows.num_rows() == 0 {
+            crate::lake::WrittenFiles { places: Vec::new(), files: Vec::new() }
+        } else {
+            self.table.write(self.part.lane, &deduped.rows).await.map_err(Attempt::lake)?
+        };
+        self.context.metrics.stage("write", started.elapsed());
+        Ok(WrittenChunk { deduped, files })
+    }
+
+    /// Steps 3 and 4: deletion vectors, then one put that has the rows, the marks, the position and the counters.
+    async fn commit(&mut self, written: WrittenChunk) -> Result<Committed, Attempt> {
+        let started = Instant::now();
+        let WrittenChunk { deduped, files } = written;
+        let mut deletes: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+        for row in &deduped.replaced {
+            deletes.entry(row.file).or_default().push(row.row);
+        }
+        let mut totals = self.names.outcomes(&self.table);
+        totals += deduped.outcomes;
+        let txns = self.names.txns(deduped.next, &totals);
+        let version =
+            self.table.commit(TableCommit { adds: files.files, deletes, txns }).await.map_err(Attempt::lake)?;
+        let entry = |((identity, digest, version_of_row), (file, row))| {
+            (identity, Location { file, row, version: version_of_row, digest, table_version: version })
+        };
+        let entries: Vec<_> = deduped.keys.into_iter().zip(files.places).map(entry).collect();
+        // From here on the rows exist, whatever becomes of the index.
+        for (identity, _) in &entries {
+            self.filter.insert(identity);
+        }
+        self.count();
+        self.context.metrics.stage("commit", started.elapsed());
+        Ok(Committed { version, entries })
+    }
+
+    /// Step 6: the index, then its watermark. The chunk is in the table, so only these two are tried again.
+    async fn index(&self, committed: &Committed) -> Result<(), Trouble> {
+        let Context { tables, patience, metrics, .. } = &*self.context;
+        let started = Instant::now();
+        if !committed.entries.is_empty() {
+            patiently!(patience, "writing the key index", tables.upsert(&self.part, &committed.entries))?;
+        }
+        crash::point("lane.after_index");
+        patiently!(patience, "moving the index watermark", tables.set_watermark(&self.part, committed.version))?;
+        crash::point("lane.after_watermark");
+        metrics.stage("index", started.elapsed());
+        Ok(())
+    }
+
+    /// After commits that this handle did not make, or does not know that it made.
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
+        let Context { tables, patience, metrics, .. } = &*self.context;
+        patiently!(
+            patience,
+            "bringing the key index up to its table",
+            index::advance(&**tables, &self.table, &self.part, &mut self.filter, metrics)
+        )?;
+        self.count();
+        Ok(())
+    }
+
+    async fn rebuild_index(&mut self, reason: &str) -> Result<(), Trouble> {
+        tracing::warn!(table = %self.table.url(), lane = self.part.lane, "rebuilding an index part: {reason}");
+        let Context { tables, patience, metrics, .. } = &*self.context;
+        metrics.index_rebuilds.inc();
+        patiently!(patience, "rebuilding an index part", index::rebuild(&**tables, &self.table, &self.part))?;
+        self.filter = patiently!(
+            patience,
+            "reading a new index part",
+            index::catch_up(&**tables, &self.table, &self.part, metrics)
+        )?;
+        Ok(())
+    }
+
+    /// Brings the metrics up to the counters that the table carries: also when a commit's answer was lost.
+    fn count(&mut self) {
+        let now = self.names.outcomes(&self.table);
+        self.context.metrics.count_all(&now.since(&self.counted));
+        self.counted = now;
+    }
+}
+
+/// Why an attempt to land a chunk ended.
+enum Attempt {
+    /// Refresh, and look at what the table says.
+    Conflict(String),
+    /// A backend's fault.
+    Trouble(Trouble),
+}
+
+impl Attempt {
+    fn lake(error: LakeError) -> Self {
+        match error {
+            LakeError::Conflict(reason) => Self::Conflict(reason),
+            error => Self::Trouble(error.into()),
+        }
+    }
+
+    fn trouble(error: impl Into<Trouble>) -> Self {
+        Self::Trouble(error.into())
+    }
+
+    fn halt(error: impl std::fmt::Display) -> Self {
+        Self::Trouble(Trouble::Halt(error.to_string()))
+    }
+}
+
+impl From<Trouble> for Attempt {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}

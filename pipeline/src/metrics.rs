@@ -1,0 +1,112 @@
+//! What the pipeline counts.
+
+use crate::dedup::Outcomes;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabel {
+    lane: u32,
+}
+
+/// Metrics of the pipeline; cheap to clone, all clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    records: Family<OutcomeLabel, Counter>,
+    chunk_records: Histogram,
+    chunk_bytes: Histogram,
+    stages: Family<StageLabel, Histogram, fn() -> Histogram>,
+    lag: Family<LaneLabel, Gauge>,
+    /// Commits that lost a race or got no clear answer.
+    pub(crate) conflicts: Counter,
+    /// Index parts that were rebuilt from the lake because they did not agree with it.
+    pub(crate) index_rebuilds: Counter,
+    /// Chunks, or parts of them, that a table had already.
+    pub(crate) replayed: Counter,
+}
+
+impl Metrics {
+    /// Registers them (without the process-wide prefix `tributary_`, which they carry in their names).
+    pub fn new(registry: &mut Registry) -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let metrics = Self {
+            records: Family::default(),
+            chunk_records: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
+            chunk_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 10)),
+            stages: Family::new_with_constructor(seconds),
+            lag: Family::default(),
+            conflicts: Counter::default(),
+            index_rebuilds: Counter::default(),
+            replayed: Counter::default(),
+        };
+        let Self { records, chunk_records, chunk_bytes, stages, lag, conflicts, index_rebuilds, replayed } = &metrics;
+        registry.register("tributary_records", "Records by their outcome", records.clone());
+        registry.register("tributary_chunk_records", "Records of a chunk", chunk_records.clone());
+        registry.register_with_unit("tributary_chunk", "Raw size of a chunk", Unit::Bytes, chunk_bytes.clone());
+        registry.register_with_unit(
+            "tributary_stage_duration",
+            "Time that a chunk spent in a stage",
+            Unit::Seconds,
+            stages.clone(),
+        );
+        registry.register("tributary_lane_lag_records", "Records that a lane has still to take", lag.clone());
+        registry.register("tributary_commit_conflicts", "Table commits that lost a race", conflicts.clone());
+        registry.register("tributary_index_rebuilds", "Index parts rebuilt from the lake", index_rebuilds.clone());
+        registry.register("tributary_replayed_records", "Records skipped as already landed", replayed.clone());
+        for outcome in ["landed", "overwritten", "unchanged", "rejected", "dead_lettered"] {
+            // A counter that is zero must be seen, or a rate over it starts with a gap.
+            metrics.count(outcome, 0);
+        }
+        metrics
+    }
+
+    /// Counts records that ended in `outcome`.
+    pub(crate) fn count(&self, outcome: &'static str, records: u64) {
+        self.records.get_or_create(&OutcomeLabel { outcome }).inc_by(records);
+    }
+
+    /// Counts what a commit moved.
+    pub(crate) fn count_all(&self, outcomes: &Outcomes) {
+        self.count("landed", outcomes.landed);
+        self.count("overwritten", outcomes.overwritten);
+        self.count("unchanged", outcomes.unchanged);
+        self.count("dead_lettered", outcomes.dead_lettered);
+    }
+
+    /// Records of one outcome so far.
+    pub fn records(&self, outcome: &'static str) -> u64 {
+        self.records.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
+    pub(crate) fn chunk(&self, records: usize, bytes: usize) {
+        self.chunk_records.observe(records as f64);
+        self.chunk_bytes.observe(bytes as f64);
+    }
+
+    pub(crate) fn stage(&self, stage: &'static str, took: Duration) {
+        self.stages.get_or_create(&StageLabel { stage }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn lag(&self, lane: u32, records: i64) {
+        self.lag.get_or_create(&LaneLabel { lane }).set(records);
+    }
+}

@@ -1,0 +1,111 @@
+//! The pipeline as a whole.
+
+use crate::{
+    config::Config,
+    consumer::consume,
+    context::{BUDGET_UNIT, Context, Health},
+    lake::Lake,
+    lane::Lane,
+    metrics::Metrics,
+    small_topics, sweep,
+    trouble::Patience,
+};
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tributary_backends::{
+    log::{LogError, RecordLog, Topic},
+    tables::Tables,
+    world::World,
+};
+
+/// Consumer groups with the topics that they read, in the order in which a record makes its way through them.
+const GROUPS: [(&str, Topic); 3] =
+    [("lanes", Topic::Records), ("rejects", Topic::Rejects), ("batch-state", Topic::BatchEvents)];
+
+/// What made the pipeline end other than by being told to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Some of it halted while the rest went on.
+    #[error("{}", .0.join("; "))]
+    Halted(Vec<String>),
+}
+
+/// All lanes, the small topics and the sweep of one process.
+#[derive(Debug)]
+pub struct Pipeline {
+    context: Arc<Context>,
+}
+
+impl Pipeline {
+    /// Puts it together; nothing happens before [`Self::run`].
+    pub fn new(
+        log: Arc<dyn RecordLog>,
+        tables: Arc<dyn Tables>,
+        lake: Lake,
+        world: Arc<dyn World>,
+        config: Config,
+        registry: &mut Registry,
+    ) -> Self {
+        let patience = Patience::new(&config, &*world);
+        let budget = (config.memory_bytes.div_ceil(BUDGET_UNIT)).clamp(1, Semaphore::MAX_PERMITS);
+        let context = Context {
+            log,
+            tables,
+            lake,
+            world,
+            metrics: Metrics::new(registry),
+            patience,
+            health: Health::default(),
+            budget: Arc::new(Semaphore::new(budget)),
+            config,
+        };
+        Self { context: Arc::new(context) }
+    }
+
+    /// Tells at any time what has halted: for readiness.
+    pub fn health(&self) -> Health {
+        self.context.health.clone()
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> Metrics {
+        self.context.metrics.clone()
+    }
+
+    /// Runs until `stop` is cancelled. Work in hand is then finished for [`Config::stop_grace`] at most.
+    ///
+    /// # Errors
+    /// What has halted meanwhile; everything else went on, and [`Self::health`] has said so all along.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), PipelineError> {
+        let Self { context } = self;
+        let [lanes, rejects, events] = GROUPS;
+        let lane = |context: Arc<Context>, reader: Box<dyn tributary_backends::log::PartitionReader>, stop| {
+            Lane::new(context, reader.partition()).run(reader, stop)
+        };
+        tokio::join!(
+            consume(context.clone(), lanes.0, lanes.1, stop.clone(), lane),
+            consume(context.clone(), rejects.0, rejects.1, stop.clone(), small_topics::rejects),
+            consume(context.clone(), events.0, events.1, stop.clone(), small_topics::batch_events),
+            sweep::sweep(context.clone(), stop.clone()),
+        );
+        let faults = context.health.faults();
+        if faults.is_empty() { Ok(()) } else { Err(PipelineError::Halted(faults)) }
+    }
+}
+
+/// True when every group has done everything that its topic holds. Records are looked at before the events that
+/// landing them appends, so that nothing can hide between the two.
+pub async fn drained(log: &dyn RecordLog) -> Result<bool, LogError> {
+    for (group, topic) in GROUPS {
+        for partition in 0..log.partitions(topic) {
+            let held = log.watermarks(topic, partition).await?;
+            let done = log.committed(group, topic, partition).await?.unwrap_or(held.low);
+            if done < held.high {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}

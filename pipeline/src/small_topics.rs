@@ -1,0 +1,73 @@
+//! Topics that are read message by message into the tables: `batch-events` and `rejects`.
+//!
+//! Both writes may be repeated, so offsets move after them and nothing more is needed.
+
+use crate::{
+    consumer::next_messages,
+    context::Context,
+    trouble::{Trouble, patiently},
+};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tributary_backends::log::{Message, PartitionReader};
+use tributary_schemas::frame::{BatchEvent, DeadLetter, Frame, Reject};
+
+/// Facts about batches → the tables.
+pub(crate) async fn batch_events(
+    context: Arc<Context>,
+    mut reader: Box<dyn PartitionReader>,
+    stop: CancellationToken,
+) -> Result<(), Trouble> {
+    while let Some(messages) = next_messages(&context, &mut *reader, &stop).await? {
+        let events: Vec<BatchEvent> = decode(&context, &*reader, &messages).await?;
+        patiently!(context.patience, "storing facts about batches", context.tables.add_facts(&events))?;
+        done(&context, &mut *reader, &messages).await?;
+    }
+    Ok(())
+}
+
+/// Rejected records → the tables, counted once they are stored. A replay after a crash counts them again.
+pub(crate) async fn rejects(
+    context: Arc<Context>,
+    mut reader: Box<dyn PartitionReader>,
+    stop: CancellationToken,
+) -> Result<(), Trouble> {
+    while let Some(messages) = next_messages(&context, &mut *reader, &stop).await? {
+        let rejects: Vec<Reject> = decode(&context, &*reader, &messages).await?;
+        patiently!(context.patience, "storing rejected records", context.tables.put_rejects(&rejects))?;
+        context.metrics.count("rejected", rejects.len() as u64);
+        done(&context, &mut *reader, &messages).await?;
+    }
+    Ok(())
+}
+
+/// Decodes what can be decoded; the rest is put aside before the offsets move.
+async fn decode<F: Frame>(
+    context: &Context,
+    reader: &dyn PartitionReader,
+    messages: &[Message],
+) -> Result<Vec<F>, Trouble> {
+    let (mut frames, mut dead) = (Vec::with_capacity(messages.len()), Vec::new());
+    for message in messages {
+        match F::decode(&message.value) {
+            Ok(frame) => frames.push(frame),
+            Err(error) => dead.push(DeadLetter {
+                topic: reader.topic().name().to_owned(),
+                partition: reader.partition(),
+                offset: message.offset,
+                stage: "decode".to_owned(),
+                reason: error.reason,
+                at: context.world.now_micros(),
+                key: message.key.to_vec(),
+                payload: message.value.to_vec(),
+            }),
+        }
+    }
+    context.dead_letter(&dead).await?;
+    Ok(frames)
+}
+
+async fn done(context: &Context, reader: &mut dyn PartitionReader, messages: &[Message]) -> Result<(), Trouble> {
+    let Some(last) = messages.last() else { return Ok(()) };
+    patiently!(context.patience, "committing offsets", reader.commit(last.offset + 1))
+}

@@ -1,0 +1,163 @@
+//! What went wrong, classified by what a lane must do about it; and the patience with which it waits for a backend.
+
+use crate::config::Config;
+use crate::lake::LakeError;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tributary_backends::{log::LogError, tables::TablesError, world::World};
+
+/// A fault of a backend, by what the caller must do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// The backend is away or full: wait and do the same again.
+    #[error("{0}")]
+    Retry(String),
+    /// The partition has another owner: stop quietly, the work is in its hands.
+    #[error("{0}")]
+    Fenced(String),
+    /// Nothing that this process can do helps: stop this task and tell the operator.
+    #[error("{0}")]
+    Halt(String),
+}
+
+impl From<LogError> for Trouble {
+    fn from(error: LogError) -> Self {
+        match &error {
+            LogError::Unavailable(_) | LogError::Full(_) => Self::Retry(error.to_string()),
+            LogError::Fenced { .. } => Self::Fenced(error.to_string()),
+            LogError::Corrupt { .. } | LogError::Halted(_) => Self::Halt(error.to_string()),
+        }
+    }
+}
+
+impl From<TablesError> for Trouble {
+    fn from(error: TablesError) -> Self {
+        match &error {
+            TablesError::Unavailable(_) | TablesError::Full(_) => Self::Retry(error.to_string()),
+            TablesError::KeyLimit { .. } | TablesError::Halted(_) => Self::Halt(error.to_string()),
+        }
+    }
+}
+
+impl From<LakeError> for Trouble {
+    fn from(error: LakeError) -> Self {
+        match &error {
+            LakeError::Unavailable(_) | LakeError::Conflict(_) => Self::Retry(error.to_string()),
+            LakeError::Corrupt { .. } | LakeError::Halted(_) => Self::Halt(error.to_string()),
+        }
+    }
+}
+
+/// How long to wait between tries of one operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    first: Duration,
+    longest: Duration,
+    seed: u64,
+}
+
+/// A waiting backend is mentioned in the log this often.
+const MENTION_EVERY: Duration = Duration::from_secs(60);
+
+impl Patience {
+    /// As configured, with jitter from `world`, so that lanes do not come back in step.
+    pub fn new(config: &Config, world: &dyn World) -> Self {
+        let mut seed = [0; 8];
+        world.fill_random(&mut seed);
+        Self { first: config.retry_first, longest: config.retry_longest, seed: u64::from_le_bytes(seed) }
+    }
+
+    /// Starts an operation, named for the log.
+    pub fn start(&self, doing: &'static str) -> Wait {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(self.first)
+            .with_max_delay(self.longest)
+            .without_max_times()
+            .with_jitter()
+            .with_jitter_seed(self.seed)
+            .build();
+        Wait { doing, delays, longest: self.longest, faults: 0, mentioned: None }
+    }
+}
+
+/// The faults of one operation so far.
+#[derive(Debug)]
+pub struct Wait {
+    doing: &'static str,
+    delays: ExponentialBackoff,
+    longest: Duration,
+    faults: u64,
+    mentioned: Option<Instant>,
+}
+
+impl Wait {
+    /// Sleeps when trying again makes sense; logs the first fault, then at most one a minute with their count.
+    ///
+    /// # Errors
+    /// The trouble itself, when it cannot pass.
+    pub async fn pause(&mut self, trouble: impl Into<Trouble>) -> Result<(), Trouble> {
+        let trouble = trouble.into();
+        if !matches!(trouble, Trouble::Retry(_)) {
+            return Err(trouble);
+        }
+        self.faults += 1;
+        if self.mentioned.is_none_or(|at| at.elapsed() >= MENTION_EVERY) {
+            tracing::warn!(faults = self.faults, "{} failed, will try again until it works: {trouble}", self.doing);
+            self.mentioned = Some(Instant::now());
+        }
+        sleep(self.delays.next().unwrap_or(self.longest)).await;
+        Ok(())
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if self.faults > 1 {
+            tracing::info!(faults = self.faults, "{} went on or was given up", self.doing);
+        }
+    }
+}
+
+/// Evaluates a fallible future again and again until it works or cannot ever work. A macro, because a closure that
+/// lends `&mut` state to the future it returns cannot be shown to be `Send`.
+macro_rules! patiently {
+    ($patience:expr, $doing:literal, $attempt:expr) => {{
+        let mut wait = $patience.start($doing);
+        loop {
+            match $attempt.await {
+                Ok(done) => break Ok(done),
+                Err(error) => {
+                    if let Err(trouble) = wait.pause(error).await {
+                        break Err(trouble);
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use patiently;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tributary_backends::world::SystemWorld;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_pass_is_waited_out_and_the_rest_is_not() {
+        let patience = Patience::new(&Config::default(), &SystemWorld);
+        let mut tries = 0;
+        let mut away = || {
+            tries += 1;
+            let tries = tries;
+            async move { if tries < 30 { Err(LogError::Unavailable("away".into())) } else { Ok(tries) } }
+        };
+        let started = Instant::now();
+        assert_eq!(patiently!(patience, "a test", away()), Ok(30));
+        let waited = started.elapsed();
+        assert!(waited > Duration::from_secs(60) && waited < Duration::from_secs(300), "{waited:?}");
+        let halted: Result<(), _> =
+            patiently!(patience, "a test", async { Err(TablesError::Halted("broken".into())) });
+        assert_eq!(halted, Err(Trouble::Halt("broken".into())));
+    }
+}
