@@ -51,3 +51,5 @@ pub use index::rebuild_index;
 pub use metrics::Metrics;
 pub use pipeline::{Pipeline, PipelineError, drained};
 pub use trouble::Trouble;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Order of batches, kills, repeats and the size of chunks never change the final table.
+
+use super::{
+    mortal::Fate,
+    small_world::{Rec, SmallWorld, quick},
+};
+use proptest::prelude::*;
+use tributary_backends::log::Topic;
+use tributary_schemas::identity::Lanes;
+
+const ONE_LANE: Lanes = Lanes { partitions: 1, spread: 1 };
+
+fn rec(who: u8, content: u8) -> Rec {
+    Rec { workspace: 0, who, content }
+}
+
+/// One process after another: each lives for a number of calls and may see its last one take effect.
+#[derive(Debug, Clone)]
+struct Plan {
+    lanes: Lanes,
+    batches: Vec<Vec<Rec>>,
+    lives: Vec<(u64, bool, usize)>,
+    chunk: usize,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let rec = (0u8..2, 0u8..8, 0u8..3).prop_map(|(workspace, who, content)| Rec { workspace, who, content });
+    let batches = prop::collection::vec(prop::collection::vec(rec, 1..12), 1..5);
+    let lives = prop::collection::vec((1u64..30, any::<bool>(), 1usize..9), 0..5);
+    let lanes = (1u32..3).prop_flat_map(|partitions| (Just(partitions), 1..=partitions));
+    (lanes, batches, lives, 1usize..20).prop_map(|((partitions, spread), batches, lives, chunk)| {
+        Plan { lanes: Lanes { partitions, spread }, batches, lives, chunk }
+    })
+}
+
+async fn live_through(plan: Plan) {
+    let mut world = SmallWorld::new(plan.lanes);
+    let mut lives = plan.lives.into_iter();
+    for (number, batch) in plan.batches.iter().enumerate() {
+        world.send(&format!("b{number}"), batch);
+        if let Some((calls, takes_effect, chunk)) = lives.next() {
+            let fate = Fate::dies_at(calls, takes_effect);
+            let process = world.process(quick(chunk), &fate);
+            // It may die or get through; both is fine.
+            let _ = world.run(&process, &fate).await;
+        }
+    }
+    let fate = Fate::immortal();
+    let process = world.process(quick(plan.chunk), &fate);
+    world.run(&process, &fate).await.unwrap();
+    world.assert_exact().await;
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn kills_and_chunk_sizes_change_nothing(plan in plan()) {
+        block_on(live_through(plan));
+    }
+}
+
+/// Every call of a life that overwrites, lands and repeats is once the last one, before and after its effect.
+#[test]
+fn a_kill_at_every_single_call_is_survived() {
+    block_on(async {
+        for takes_effect in [false, true] {
+            for calls in 1..14 {
+                let mut world = SmallWorld::new(ONE_LANE);
+                world.send("a", &[rec(1, 1), rec(2, 1), rec(3, 1)]);
+                let first = Fate::immortal();
+                world.run(&world.process(quick(10), &first), &first).await.unwrap();
+                world.send("b", &[rec(1, 2), rec(2, 1), rec(4, 1), rec(4, 2)]);
+                let doomed = Fate::dies_at(calls, takes_effect);
+                let _ = world.run(&world.process(quick(10), &doomed), &doomed).await;
+                let last = Fate::immortal();
+                world.run(&world.process(quick(10), &last), &last).await.unwrap();
+                world.assert_exact().await;
+            }
+        }
+    });
+}
+
+/// All offsets lost: every chunk comes again, in other sizes, and nothing changes.
+#[tokio::test]
+async fn a_complete_replay_is_skipped_and_its_facts_said_again() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    world.send("a", &[rec(1, 1), rec(1, 2), rec(2, 1)]);
+    let fate = Fate::immortal();
+    world.run(&world.process(quick(2), &fate), &fate).await.unwrap();
+    let version = world.lake.existing("w0").await.unwrap().unwrap().version();
+    world.stored.rewind(Topic::Records, 0);
+    let again = world.process(quick(10), &fate);
+    world.run(&again, &fate).await.unwrap();
+    world.assert_exact().await;
+    assert_eq!(world.lake.existing("w0").await.unwrap().unwrap().version(), version, "nothing was committed");
+    assert_eq!(again.metrics.replayed.get(), 3);
+    assert_eq!(world.stored.all(Topic::BatchEvents, 0).len(), 2, "the fact was said twice");
+}
+
+/// A process that was taken for dead goes on beside its successor.
+#[tokio::test]
+async fn of_two_owners_each_record_is_landed_by_one() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    for batch in 0..20 {
+        let records: Vec<_> = (0..10).map(|who| rec(who * 3 % 17, batch)).collect();
+        world.send(&format!("b{batch}"), &records);
+    }
+    let fate = Fate::immortal();
+    let (one, other) = (world.process(quick(7), &fate), world.process(quick(11), &fate));
+    let (a, b) = tokio::join!(world.run(&one, &fate), world.run(&other, &fate));
+    a.unwrap();
+    b.unwrap();
+    // The slower one may have set the offset back: a third owner finds everything there.
+    world.stored.rewind(Topic::Records, 0);
+    world.run(&world.process(quick(50), &fate), &fate).await.unwrap();
+    world.assert_exact().await;
+}

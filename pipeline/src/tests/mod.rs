@@ -1,0 +1,7 @@
+//! Lanes against real tables and a real lake, with a log in memory that can fail, and die, at any call.
+
+mod exactly_once;
+mod faults;
+mod memory_log;
+mod mortal;
+mod small_world;

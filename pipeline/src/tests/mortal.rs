@@ -1,0 +1,204 @@
+//! Backends that fail or die at a given call.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
+use async_trait::async_trait;
+use tributary_backends::{log::LogError, tables::*};
+use tributary_schemas::{
+    frame::{BatchEvent, Reject},
+    identity::{Identity, Lanes},
+};
+
+/// Counts the calls that change something. At the one that is fatal the process "dies": it and every later call fail
+/// for good, and whether the fatal one took effect is part of the plan, for a kill may come before or after.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Fate(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    calls_left: AtomicI64,
+    takes_effect: std::sync::atomic::AtomicBool,
+    /// Calls that fail with "unavailable" before that.
+    away: AtomicU64,
+    faults: Mutex<u64>,
+}
+
+/// What is to become of a call.
+pub(crate) enum Verdict {
+    Live,
+    DieBefore,
+    DieAfter,
+    Away,
+}
+
+impl Fate {
+    pub(crate) fn dies_at(call: u64, takes_effect: bool) -> Self {
+        let fate = Self::default();
+        fate.0.calls_left.store(call.cast_signed(), Ordering::SeqCst);
+        fate.0.takes_effect.store(takes_effect, Ordering::SeqCst);
+        fate
+    }
+
+    pub(crate) fn immortal() -> Self {
+        Self::dies_at(i64::MAX.cast_unsigned(), true)
+    }
+
+    /// The next `calls` find the backend away.
+    pub(crate) fn go_away_for(&self, calls: u64) {
+        self.0.away.store(calls, Ordering::SeqCst);
+    }
+
+    pub(crate) fn faults(&self) -> u64 {
+        *self.0.faults.lock().unwrap()
+    }
+
+    pub(crate) fn judge(&self) -> Verdict {
+        let away = self.0.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if away.is_ok() {
+            *self.0.faults.lock().unwrap() += 1;
+            return Verdict::Away;
+        }
+        match self.0.calls_left.fetch_sub(1, Ordering::SeqCst) {
+            2.. => Verdict::Live,
+            1 if self.0.takes_effect.load(Ordering::SeqCst) => Verdict::DieAfter,
+            _ => Verdict::DieBefore,
+        }
+    }
+}
+
+pub(crate) fn dead_log() -> LogError {
+    LogError::Halted("killed".into())
+}
+
+fn dead() -> TablesError {
+    TablesError::Halted("killed".into())
+}
+
+/// Tables under a fate.
+#[derive(Debug)]
+pub(crate) struct MortalTables {
+    pub(crate) tables: Arc<dyn Tables>,
+    pub(crate) fate: Fate,
+}
+
+macro_rules! fated {
+    ($self:ident, $call:expr) => {
+        match $self.fate.judge() {
+            Verdict::Live => $call.await,
+            Verdict::Away => Err(TablesError::Unavailable("away".into())),
+            Verdict::DieBefore => Err(dead()),
+            Verdict::DieAfter => {
+                $call.await?;
+                Err(dead())
+            }
+        }
+    };
+}
+
+#[async_trait]
+impl KeyIndex for MortalTables {
+    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Vec<Option<Location>>, TablesError> {
+        fated!(self, self.tables.lookup(part, keys))
+    }
+    async fn upsert(&self, part: &IndexPart, entries: &[(Identity, Location)]) -> Result<(), TablesError> {
+        fated!(self, self.tables.upsert(part, entries))
+    }
+    async fn watermark(&self, part: &IndexPart) -> Result<Option<u64>, TablesError> {
+        fated!(self, self.tables.watermark(part))
+    }
+    async fn set_watermark(&self, part: &IndexPart, table_version: u64) -> Result<(), TablesError> {
+        fated!(self, self.tables.set_watermark(part, table_version))
+    }
+    async fn scan(
+        &self,
+        part: &IndexPart,
+        each: &mut (dyn FnMut(&[(Identity, Location)]) + Send),
+    ) -> Result<(), TablesError> {
+        fated!(self, self.tables.scan(part, each))
+    }
+    async fn clear(&self, part: &IndexPart) -> Result<(), TablesError> {
+        fated!(self, self.tables.clear(part))
+    }
+}
+
+#[async_trait]
+impl Batches for MortalTables {
+    async fn put_batch(&self, row: BatchRow) -> Result<(), TablesError> {
+        self.tables.put_batch(row).await
+    }
+    async fn batch(&self, workspace: &str, batch_id: &str) -> Result<Option<Batch>, TablesError> {
+        self.tables.batch(workspace, batch_id).await
+    }
+    async fn batches(
+        &self,
+        workspace: &str,
+        limit: usize,
+        before: Option<&BatchPosition>,
+    ) -> Result<Vec<Batch>, TablesError> {
+        self.tables.batches(workspace, limit, before).await
+    }
+    async fn add_facts(&self, events: &[BatchEvent]) -> Result<(), TablesError> {
+        fated!(self, self.tables.add_facts(events))
+    }
+    async fn landing_before(&self, created_before: i64, limit: usize) -> Result<Vec<Batch>, TablesError> {
+        self.tables.landing_before(created_before, limit).await
+    }
+    async fn put_rejects(&self, rejects: &[Reject]) -> Result<(), TablesError> {
+        fated!(self, self.tables.put_rejects(rejects))
+    }
+    async fn rejects(
+        &self,
+        workspace: &str,
+        batch_id: &str,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<Reject>, TablesError> {
+        self.tables.rejects(workspace, batch_id, after, limit).await
+    }
+}
+
+#[async_trait]
+impl Keys for MortalTables {
+    async fn create_key(&self, key: ApiKey, limit: usize) -> Result<(), TablesError> {
+        self.tables.create_key(key, limit).await
+    }
+    async fn keys(&self, workspace: Option<&str>) -> Result<Vec<ApiKey>, TablesError> {
+        self.tables.keys(workspace).await
+    }
+    async fn key_by_hash(&self, hash: &[u8; 32]) -> Result<Option<ApiKey>, TablesError> {
+        self.tables.key_by_hash(hash).await
+    }
+    async fn revoke_key(&self, id: &str, at: i64) -> Result<bool, TablesError> {
+        self.tables.revoke_key(id, at).await
+    }
+    async fn touch_key(&self, id: &str, at: i64) -> Result<(), TablesError> {
+        self.tables.touch_key(id, at).await
+    }
+}
+
+#[async_trait]
+impl Idempotency for MortalTables {
+    async fn reserve(&self, hold: &Hold, now: i64, lease_until: i64) -> Result<Reservation, TablesError> {
+        self.tables.reserve(hold, now, lease_until).await
+    }
+    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<(), TablesError> {
+        self.tables.complete(hold, response, expires_at).await
+    }
+    async fn release(&self, hold: &Hold) -> Result<(), TablesError> {
+        self.tables.release(hold).await
+    }
+    async fn expire(&self, now: i64) -> Result<u64, TablesError> {
+        self.tables.expire(now).await
+    }
+}
+
+#[async_trait]
+impl Settings for MortalTables {
+    async fn lanes(&self, wanted: Lanes) -> Result<Lanes, TablesError> {
+        self.tables.lanes(wanted).await
+    }
+}
+
+impl Tables for MortalTables {}
