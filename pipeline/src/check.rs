@@ -138,7 +138,9 @@ async fn check_lane(
     let read = async {
         table.keys_since(part.lane, None, &mut |keys| rows.add(keys)).await?;
         if watermark.is_none_or(|watermark| watermark < table.version()) {
-            table.keys_since(part.lane, watermark, &mut |keys| late.extend(keys.first().map(|key| key.location.file))).await?;
+            table
+                .keys_since(part.lane, watermark, &mut |keys| late.extend(keys.first().map(|key| key.location.file)))
+                .await?;
         }
         Ok::<_, LakeError>(())
     };
@@ -185,7 +187,10 @@ impl Rows {
 
     /// Identities with more than one row.
     fn twice(&self) -> impl Iterator<Item = (Identity, usize)> {
-        self.keys.chunk_by(|a, b| a.0 == b.0).filter(|rows| rows.len() > 1).map(|rows| (Identity(rows[0].0), rows.len()))
+        self.keys
+            .chunk_by(|a, b| a.0 == b.0)
+            .filter(|rows| rows.len() > 1)
+            .map(|rows| (Identity(rows[0].0), rows.len()))
     }
 }
 
@@ -234,7 +239,8 @@ impl Merge<'_> {
             self.report.newer_entries += 1;
             return;
         }
-        let points_at = |(_, file, row): &([u8; 16], u32, u32)| self.rows.file(*file) == location.file && *row == location.row;
+        let points_at =
+            |(_, file, row): &([u8; 16], u32, u32)| self.rows.file(*file) == location.file && *row == location.row;
         let late = rows.iter().any(|(_, file, _)| self.late.contains(&self.rows.file(*file)));
         if !late && !rows.iter().any(points_at) {
             let what = if rows.is_empty() { "has no live row" } else { "is elsewhere" };

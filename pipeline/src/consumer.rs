@@ -4,6 +4,7 @@ use crate::{
     context::Context,
     trouble::{Trouble, patiently},
 };
+use futures::future::BoxFuture;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,11 @@ use tributary_backends::log::{Change, FetchLimit, Message, PartitionReader, Topi
 /// Messages of the small topics that are taken at once.
 const MESSAGES: FetchLimit =
     FetchLimit { max_bytes: 4 * 1024 * 1024, max_messages: 2_000, max_wait: Duration::from_secs(1) };
+
+/// What is done with a partition until the token is cancelled. Boxed here, for a future behind a type parameter cannot
+/// be shown to be `Send` inside another one.
+pub(crate) type Work =
+    fn(Arc<Context>, Box<dyn PartitionReader>, CancellationToken) -> BoxFuture<'static, Result<(), Trouble>>;
 
 /// A partition's task and the token that asks it to end.
 struct Working {
@@ -32,17 +38,18 @@ impl Working {
 }
 
 /// Joins `group` and runs `work` on each partition of `topic` that this member gets, until told to stop.
-pub(crate) async fn consume<W, F>(context: Arc<Context>, group: &'static str, topic: Topic, stop: CancellationToken, work: W)
-where
-    W: Fn(Arc<Context>, Box<dyn PartitionReader>, CancellationToken) -> F,
-    F: Future<Output = Result<(), Trouble>> + Send + 'static,
-{
+pub(crate) async fn consume(
+    context: Arc<Context>,
+    (group, topic): (&'static str, Topic),
+    stop: CancellationToken,
+    work: Work,
+) {
     let grace = context.config.stop_grace;
     let mut working: HashMap<u32, Working> = HashMap::new();
     let mut ending = JoinSet::new();
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        left = follow(&context, group, topic, &work, &mut working, &mut ending) => left,
+        left = follow(&context, group, topic, work, &mut working, &mut ending) => left,
     };
     if let Err(trouble) = outcome {
         context.health.halted(&format!("group {group} of {}", topic.name()), &trouble.to_string());
@@ -55,18 +62,14 @@ where
 }
 
 /// Follows the assignment; ends only in trouble.
-async fn follow<W, F>(
+async fn follow(
     context: &Arc<Context>,
     group: &str,
     topic: Topic,
-    work: &W,
+    work: Work,
     working: &mut HashMap<u32, Working>,
     ending: &mut JoinSet<()>,
-) -> Result<(), Trouble>
-where
-    W: Fn(Arc<Context>, Box<dyn PartitionReader>, CancellationToken) -> F,
-    F: Future<Output = Result<(), Trouble>> + Send + 'static,
-{
+) -> Result<(), Trouble> {
     let mut member = patiently!(context.patience, "joining a consumer group", context.log.join(group, topic))?;
     loop {
         while ending.try_join_next().is_some() {}
@@ -109,10 +112,14 @@ pub(crate) async fn next_messages(
         let messages = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),
-            messages = async { patiently!(context.patience, "reading the log", reader.fetch(MESSAGES)) } => messages?,
+            messages = fetch(context, reader) => messages?,
         };
         if !messages.is_empty() {
             return Ok(Some(messages));
         }
     }
+}
+
+async fn fetch(context: &Context, reader: &mut dyn PartitionReader) -> Result<Vec<Message>, Trouble> {
+    patiently!(context.patience, "reading the log", reader.fetch(MESSAGES))
 }

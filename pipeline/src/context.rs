@@ -60,12 +60,7 @@ impl Context {
         if messages.is_empty() {
             return Ok(());
         }
-        let partitions = self.log.partitions(topic);
-        let append = |(key, value): (Bytes, Bytes)| {
-            let partition = partition_of(&key, partitions);
-            Append { topic, partition, key, value }
-        };
-        let messages: Vec<Append> = messages.into_iter().map(append).collect();
+        let messages = placed(topic, self.log.partitions(topic), messages);
         patiently!(self.patience, "appending to the log", self.log.append(messages.clone())).map(drop)
     }
 
@@ -82,9 +77,21 @@ impl Context {
                 letter.reason
             );
         }
-        let message = |letter: &DeadLetter| (Bytes::from(letter.key.clone()), encode(letter));
-        self.append(Topic::DeadLetters, letters.iter().map(message).collect()).await
+        let letters = keyed(letters);
+        self.append(Topic::DeadLetters, letters).await
     }
+}
+
+fn placed(topic: Topic, partitions: u32, messages: Vec<(Bytes, Bytes)>) -> Vec<Append> {
+    let append = |(key, value): (Bytes, Bytes)| {
+        let partition = partition_of(&key, partitions);
+        Append { topic, partition, key, value }
+    };
+    messages.into_iter().map(append).collect()
+}
+
+fn keyed(letters: &[DeadLetter]) -> Vec<(Bytes, Bytes)> {
+    letters.iter().map(|letter| (Bytes::from(letter.key.clone()), encode(letter))).collect()
 }
 
 pub(crate) fn encode(frame: &impl Frame) -> Bytes {
@@ -95,9 +102,9 @@ pub(crate) fn encode(frame: &impl Frame) -> Bytes {
 
 /// Partition of a key: FNV-1a, so that every process and every release agrees.
 fn partition_of(key: &[u8], partitions: u32) -> u32 {
-    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = key
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     // The remainder is smaller than a u32.
     (hash % u64::from(partitions.max(1))) as u32
 }

@@ -141,7 +141,8 @@ pub fn resolve(records: &[Seen], existing: &IdentityMap<Location>) -> Resolution
     let mut keep: Vec<u32> = latest.values().filter_map(|row| row.changed_by).collect();
     keep.sort_unstable();
     let identity_at = |place: &u32| records.get(*place as usize).map(|record| record.identity);
-    let replaced = keep.iter().filter_map(identity_at).filter_map(|identity| existing.get(&identity)).copied().collect();
+    let replaced =
+        keep.iter().filter_map(identity_at).filter_map(|identity| existing.get(&identity)).copied().collect();
     Resolution { keep, replaced, outcomes }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     filter::SeenFilter,
-    lake::{KeyRow, Lake, LakeError, Table},
+    lake::{KeyRow, Lake, Table},
     lane_table::TxnNames,
     metrics::Metrics,
     trouble::Trouble,
@@ -28,7 +28,9 @@ pub(crate) async fn catch_up(
     let live = live_rows(table, part.lane);
     match tables.watermark(part).await? {
         Some(watermark) if watermark == table.version() => {}
-        Some(watermark) if watermark < table.version() => add_since(tables, table, part, watermark, &mut |_| ()).await?,
+        Some(watermark) if watermark < table.version() => {
+            add_since(tables, table, part, watermark, &mut |_| ()).await?
+        }
         None if live == 0 => {}
         found => {
             if found.is_some() {
@@ -114,7 +116,8 @@ async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(S
 /// which is rebuilt again.
 pub(crate) async fn rebuild(tables: &dyn Tables, table: &Table, part: &IndexPart) -> Result<u64, Trouble> {
     tables.clear(part).await?;
-    let mut files: Vec<_> = table.files().into_iter().filter(|file| file.lane == part.lane).map(|file| file.id).collect();
+    let mut files: Vec<_> =
+        table.files().into_iter().filter(|file| file.lane == part.lane).map(|file| file.id).collect();
     files.sort_unstable();
     let (mut pending, mut written): (Vec<(Identity, Location)>, u64) = (Vec::new(), 0);
     for file in files {
@@ -163,4 +166,3 @@ pub(crate) fn lanes(table: &Table) -> BTreeSet<u32> {
 pub(crate) fn landed(table: &Table) -> u64 {
     lanes(table).into_iter().map(|lane| TxnNames::of(lane).outcomes(table).landed).sum()
 }
-

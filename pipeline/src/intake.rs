@@ -122,7 +122,11 @@ impl Intake {
         let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
         let budget = self.context.budget.clone();
         if wait {
-            return budget.acquire_many_owned(units).await.map(Some).map_err(|closed| Trouble::Halt(closed.to_string()));
+            return budget
+                .acquire_many_owned(units)
+                .await
+                .map(Some)
+                .map_err(|closed| Trouble::Halt(closed.to_string()));
         }
         match budget.try_acquire_many_owned(units) {
             Ok(permit) => Ok(Some(permit)),

@@ -16,7 +16,10 @@ use tributary_backends::{
     crash,
     log::{PartitionReader, Topic},
 };
-use tributary_schemas::frame::{BatchEvent, RecordDecoder};
+use tributary_schemas::{
+    batch::Fact,
+    frame::{BatchEvent, RecordDecoder},
+};
 
 pub(crate) struct Lane {
     context: Arc<Context>,
@@ -55,9 +58,9 @@ impl Lane {
     /// Everything that has to be durable before the offsets may move; the offset that they move to.
     async fn land(&mut self, raw: RawChunk) -> Result<i64, Trouble> {
         self.context.metrics.chunk(raw.messages.len(), raw.bytes);
-        let chunk = self.normalize(raw).await?;
+        let mut chunk = self.normalize(raw).await?;
         self.put_aside(&chunk).await?;
-        self.tables.land(&chunk.tables).await?;
+        self.tables.land(std::mem::take(&mut chunk.tables)).await?;
         self.emit_facts(&chunk).await?;
         Ok(chunk.next)
     }
@@ -84,14 +87,18 @@ impl Lane {
     /// Says what has landed, also when the chunk was in already: the facts may not have been said then. Before the
     /// offsets move, because afterwards nobody would know that they are still to be said.
     async fn emit_facts(&self, chunk: &NormalizedChunk) -> Result<(), Trouble> {
-        let at = self.context.world.now_micros();
-        let message = |(workspace, batch_id, fact): &(String, String, _)| {
-            let key = Bytes::from(batch_id.clone());
-            let event = BatchEvent { workspace: workspace.clone(), batch_id: batch_id.clone(), at, fact: Clone::clone(fact) };
-            (key, encode(&event))
-        };
-        self.context.append(Topic::BatchEvents, chunk.facts.iter().map(message).collect()).await?;
+        let events = landed_events(chunk, self.context.world.now_micros());
+        self.context.append(Topic::BatchEvents, events).await?;
         crash::point("lane.after_facts");
         Ok(())
     }
+}
+
+/// The chunk's facts as messages.
+fn landed_events(chunk: &NormalizedChunk, at: i64) -> Vec<(Bytes, Bytes)> {
+    let message = |(workspace, batch_id, fact): &(String, String, Fact)| {
+        let event = BatchEvent { workspace: workspace.clone(), batch_id: batch_id.clone(), at, fact: fact.clone() };
+        (Bytes::from(batch_id.clone()), encode(&event))
+    };
+    chunk.facts.iter().map(message).collect()
 }

@@ -180,7 +180,5 @@ fn missing(name: &str) -> ArrowError {
 /// A workspace's name is a directory of the lake: 1–64 of `[A-Za-z0-9._-]`, and not only dots.
 fn sound_workspace(workspace: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=64).contains(&workspace.len())
-        && workspace.bytes().all(plain)
-        && !workspace.bytes().all(|byte| byte == b'.')
+    (1..=64).contains(&workspace.len()) && workspace.bytes().all(plain) && !workspace.bytes().all(|byte| byte == b'.')
 }

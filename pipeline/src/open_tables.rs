@@ -1,7 +1,7 @@
 //! The tables that a lane has open: a bounded number, the one not used for longest goes first.
 
 use crate::{chunk::TableChunk, context::Context, lane_table::LaneTable, trouble::Trouble};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream::FuturesUnordered};
 use std::{collections::HashMap, sync::Arc};
 
 pub(crate) struct OpenTables {
@@ -24,34 +24,43 @@ impl OpenTables {
 
     /// Lands each table's part of a chunk, a few at a time. A table is taken out while it is worked on: when that ends
     /// in trouble it is opened afresh the next time.
-    pub(crate) async fn land(&mut self, parts: &[TableChunk]) -> Result<(), Trouble> {
-        let (context, lane) = (self.context.clone(), self.lane);
-        let mut work = Vec::with_capacity(parts.len());
+    pub(crate) async fn land(&mut self, parts: Vec<TableChunk>) -> Result<(), Trouble> {
+        let at_once = self.context.config.concurrent_tables.max(1);
+        let mut working = FuturesUnordered::new();
         for part in parts {
-            work.push((self.tables.remove(&part.workspace), part));
-        }
-        let mut landed = stream::iter(work)
-            .map(|(open, part)| {
-                let context = context.clone();
-                async move {
-                    let mut table = match open {
-                        Some(open) => open.table,
-                        None => LaneTable::open(context, &part.workspace, lane).await?,
-                    };
-                    table.land(part).await?;
-                    Ok::<_, Trouble>((part.workspace.clone(), table))
-                }
-            })
-            .buffer_unordered(context.config.concurrent_tables.max(1));
-        while let Some((workspace, table)) = landed.try_next().await? {
-            self.uses += 1;
-            self.tables.insert(workspace, Open { table, used: self.uses });
-            while self.tables.len() > self.context.config.open_tables.max(1) {
-                let oldest = self.tables.iter().min_by_key(|(_, open)| open.used).map(|(name, _)| name.clone());
-                let Some(oldest) = oldest else { break };
-                self.tables.remove(&oldest);
+            while working.len() >= at_once {
+                self.put_back(working.try_next().await?);
             }
+            let open = self.tables.remove(&part.workspace).map(|open| open.table);
+            working.push(land_one(self.context.clone(), self.lane, open, part));
+        }
+        while let Some(landed) = working.try_next().await? {
+            self.put_back(Some(landed));
         }
         Ok(())
     }
+
+    fn put_back(&mut self, landed: Option<(String, LaneTable)>) {
+        let Some((workspace, table)) = landed else { return };
+        self.uses += 1;
+        self.tables.insert(workspace, Open { table, used: self.uses });
+        if self.tables.len() > self.context.config.open_tables.max(1) {
+            let oldest = self.tables.iter().min_by_key(|(_, open)| open.used).map(|(name, _)| name.clone());
+            oldest.map(|oldest| self.tables.remove(&oldest));
+        }
+    }
+}
+
+async fn land_one(
+    context: Arc<Context>,
+    lane: u32,
+    open: Option<LaneTable>,
+    part: TableChunk,
+) -> Result<(String, LaneTable), Trouble> {
+    let mut table = match open {
+        Some(table) => table,
+        None => LaneTable::open(context, &part.workspace, lane).await?,
+    };
+    table.land(&part).await?;
+    Ok((part.workspace, table))
 }

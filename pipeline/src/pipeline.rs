@@ -81,13 +81,17 @@ impl Pipeline {
     pub async fn run(self, stop: CancellationToken) -> Result<(), PipelineError> {
         let Self { context } = self;
         let [lanes, rejects, events] = GROUPS;
-        let lane = |context: Arc<Context>, reader: Box<dyn tributary_backends::log::PartitionReader>, stop| {
-            Lane::new(context, reader.partition()).run(reader, stop)
-        };
         tokio::join!(
-            consume(context.clone(), lanes.0, lanes.1, stop.clone(), lane),
-            consume(context.clone(), rejects.0, rejects.1, stop.clone(), small_topics::rejects),
-            consume(context.clone(), events.0, events.1, stop.clone(), small_topics::batch_events),
+            consume(context.clone(), lanes, stop.clone(), |context, reader, stop| {
+                let lane = reader.partition();
+                Box::pin(Lane::new(context, lane).run(reader, stop))
+            }),
+            consume(context.clone(), rejects, stop.clone(), |context, reader, stop| {
+                Box::pin(small_topics::rejects(context, reader, stop))
+            }),
+            consume(context.clone(), events, stop.clone(), |context, reader, stop| {
+                Box::pin(small_topics::batch_events(context, reader, stop))
+            }),
             sweep::sweep(context.clone(), stop.clone()),
         );
         let faults = context.health.faults();

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tributary_backends::log::{Message, PartitionReader};
+use tributary_backends::log::{Message, PartitionReader, Topic};
 use tributary_schemas::frame::{BatchEvent, DeadLetter, Frame, Reject};
 
 /// Facts about batches → the tables.
@@ -19,7 +19,7 @@ pub(crate) async fn batch_events(
     stop: CancellationToken,
 ) -> Result<(), Trouble> {
     while let Some(messages) = next_messages(&context, &mut *reader, &stop).await? {
-        let events: Vec<BatchEvent> = decode(&context, &*reader, &messages).await?;
+        let events: Vec<BatchEvent> = decode(&context, (reader.topic(), reader.partition()), &messages).await?;
         patiently!(context.patience, "storing facts about batches", context.tables.add_facts(&events))?;
         done(&context, &mut *reader, &messages).await?;
     }
@@ -33,7 +33,7 @@ pub(crate) async fn rejects(
     stop: CancellationToken,
 ) -> Result<(), Trouble> {
     while let Some(messages) = next_messages(&context, &mut *reader, &stop).await? {
-        let rejects: Vec<Reject> = decode(&context, &*reader, &messages).await?;
+        let rejects: Vec<Reject> = decode(&context, (reader.topic(), reader.partition()), &messages).await?;
         patiently!(context.patience, "storing rejected records", context.tables.put_rejects(&rejects))?;
         context.metrics.count("rejected", rejects.len() as u64);
         done(&context, &mut *reader, &messages).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn rejects(
 /// Decodes what can be decoded; the rest is put aside before the offsets move.
 async fn decode<F: Frame>(
     context: &Context,
-    reader: &dyn PartitionReader,
+    (topic, partition): (Topic, u32),
     messages: &[Message],
 ) -> Result<Vec<F>, Trouble> {
     let (mut frames, mut dead) = (Vec::with_capacity(messages.len()), Vec::new());
@@ -52,8 +52,8 @@ async fn decode<F: Frame>(
         match F::decode(&message.value) {
             Ok(frame) => frames.push(frame),
             Err(error) => dead.push(DeadLetter {
-                topic: reader.topic().name().to_owned(),
-                partition: reader.partition(),
+                topic: topic.name().to_owned(),
+                partition,
                 offset: message.offset,
                 stage: "decode".to_owned(),
                 reason: error.reason,

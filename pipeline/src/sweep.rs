@@ -42,22 +42,21 @@ async fn fail_overdue(context: &Context) -> Result<(), Trouble> {
     let deadline = context.config.landing_deadline;
     let now = context.world.now_micros();
     let before = now / 1_000 - i64::try_from(deadline.as_millis()).unwrap_or(i64::MAX);
-    let overdue = patiently!(
-        context.patience,
-        "looking for overdue batches",
-        context.tables.landing_before(before, BATCHES)
-    )?;
-    let failed = |batch: &Batch| {
-        let event = BatchEvent {
-            workspace: batch.row.workspace.clone(),
-            batch_id: batch.row.batch_id.clone(),
-            at: now,
-            fact: Fact::Failed { reason: reason(batch, deadline) },
-        };
-        tracing::warn!(batch = event.batch_id, workspace = event.workspace, "overdue: {:?}", event.fact);
-        (Bytes::from(event.batch_id.clone()), encode(&event))
+    let overdue =
+        patiently!(context.patience, "looking for overdue batches", context.tables.landing_before(before, BATCHES))?;
+    let events = overdue.iter().map(|batch| failed(batch, now, deadline)).collect();
+    context.append(Topic::BatchEvents, events).await
+}
+
+fn failed(batch: &Batch, at: i64, deadline: Duration) -> (Bytes, Bytes) {
+    let event = BatchEvent {
+        workspace: batch.row.workspace.clone(),
+        batch_id: batch.row.batch_id.clone(),
+        at,
+        fact: Fact::Failed { reason: reason(batch, deadline) },
     };
-    context.append(Topic::BatchEvents, overdue.iter().map(failed).collect()).await
+    tracing::warn!(batch = event.batch_id, workspace = event.workspace, "overdue: {:?}", event.fact);
+    (Bytes::from(event.batch_id.clone()), encode(&event))
 }
 
 /// What is known about a batch that has not landed.

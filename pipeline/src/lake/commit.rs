@@ -59,7 +59,12 @@ async fn touch(table: &Table, deletes: &BTreeMap<Uuid, Vec<u32>>) -> Result<Vec<
     let existing: Vec<_> = touched.iter().filter_map(|touched| touched.before.vector.as_ref()).collect();
     let mut existing = deletion::read(&table.store, &table.url, &existing).await?.into_iter();
     for touched in touched.iter_mut().filter(|touched| touched.before.vector.is_some()) {
-        touched.marked |= existing.next().unwrap_or_default();
+        let existing = existing.next().unwrap_or_default();
+        if !touched.marked.is_disjoint(&existing) {
+            // To mark it once more would leave the row that replaced it live: two rows of one identity.
+            return Err(LakeError::Conflict(format!("a row of {} is deleted already", touched.before.live.path)));
+        }
+        touched.marked |= existing;
     }
     Ok(touched)
 }

@@ -4,10 +4,7 @@ use super::{
     mortal::Fate,
     small_world::{Rec, SmallWorld, quick},
 };
-use tributary_backends::{
-    log::Topic,
-    tables::{IndexPart, KeyIndex},
-};
+use tributary_backends::{log::Topic, tables::IndexPart};
 use tributary_schemas::{
     frame::{DeadLetter, Frame},
     identity::Lanes,
@@ -82,7 +79,10 @@ async fn an_index_that_does_not_agree_is_rebuilt_from_the_lake() {
 
     // Entries that point at the rows of before, which are gone.
     let version = world.lake.existing("w0").await.unwrap().unwrap().version();
-    let stale: Vec<_> = entries.iter().map(|(key, at)| (*key, tributary_backends::tables::Location { table_version: version, ..*at })).collect();
+    let stale: Vec<_> = entries
+        .iter()
+        .map(|(key, at)| (*key, tributary_backends::tables::Location { table_version: version, ..*at }))
+        .collect();
     world.tables.clear(&part).await.unwrap();
     world.tables.upsert(&part, &stale).await.unwrap();
     world.tables.set_watermark(&part, version).await.unwrap();

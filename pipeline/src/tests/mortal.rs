@@ -1,10 +1,10 @@
 //! Backends that fail or die at a given call.
 
+use async_trait::async_trait;
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
-use async_trait::async_trait;
 use tributary_backends::{log::LogError, tables::*};
 use tributary_schemas::{
     frame::{BatchEvent, Reject},
@@ -114,7 +114,7 @@ impl KeyIndex for MortalTables {
     async fn scan(
         &self,
         part: &IndexPart,
-        each: &mut (dyn FnMut(&[(Identity, Location)]) + Send),
+        each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
     ) -> Result<(), TablesError> {
         fated!(self, self.tables.scan(part, each))
     }
