@@ -1,5 +1,7 @@
 //! A process that appends is killed with SIGKILL: every acknowledged message is there afterwards, once, in order.
 
+#![expect(clippy::unwrap_used, reason = "a test: what fails panics")]
+
 use bytes::Bytes;
 use std::{
     io::{BufRead, BufReader, Write},

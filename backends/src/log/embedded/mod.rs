@@ -30,6 +30,8 @@ mod disk;
 #[cfg(test)]
 mod faults;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod group;
 mod groups;
 mod mark;
