@@ -30,8 +30,6 @@ impl RawChunk {
 pub(crate) struct NormalizedChunk {
     /// Offset after the last message.
     pub(crate) next: i64,
-    /// When the newest message was appended, milliseconds since the Unix epoch.
-    pub(crate) appended_at: i64,
     /// What the chunk holds for each workspace.
     pub(crate) tables: Vec<TableChunk>,
     /// Messages to put aside before the offsets move.
@@ -41,6 +39,7 @@ pub(crate) struct NormalizedChunk {
     /// Said once everything is committed: (workspace, batch, fact).
     pub(crate) facts: Vec<(String, String, Fact)>,
     /// As in [`RawChunk`]; the columns need it still.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) held: Option<OwnedSemaphorePermit>,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     filter::SeenFilter,
-    lake::{KeyRow, Lake, Table},
+    lake::{KeyRow, Lake, Table, TableCommit},
     lane_table::TxnNames,
     metrics::Metrics,
     trouble::Trouble,
@@ -14,66 +14,92 @@ use tributary_schemas::identity::Identity;
 /// Entries written at once while a part is rebuilt: a few MB.
 const SLICE: usize = 50_000;
 
-/// Brings a part up to the table's version, from its watermark where that can be trusted and from nothing where it
-/// cannot, and gives the filter of all its identities.
+/// Brings a part up to the table's newest version, from its watermark where that can be trusted and from nothing where
+/// it cannot, and gives the filter of all its identities.
 ///
 /// A part is trusted when its watermark is not ahead of the table (as after the lake was restored from a copy), and
 /// when it has as many entries as the lane has live rows: a lost entry would make a second row of its identity.
 pub(crate) async fn catch_up(
     tables: &dyn Tables,
-    table: &Table,
+    table: &mut Table,
     part: &IndexPart,
     metrics: &Metrics,
 ) -> Result<SeenFilter, Trouble> {
-    let live = live_rows(table, part.lane);
-    match tables.watermark(part).await? {
-        Some(watermark) if watermark == table.version() => {}
-        Some(watermark) if watermark < table.version() => {
-            add_since(tables, table, part, watermark, &mut |_| ()).await?
-        }
-        None if live == 0 => {}
-        found => {
-            if found.is_some() {
-                tracing::warn!(?part, ?found, version = table.version(), "the index is ahead of its table: rebuilding");
-                metrics.index_rebuilds.inc();
+    let mut repairs = [Repair::Refill, Repair::Rebuild].into_iter();
+    loop {
+        // The watermark before the version, so that another owner's commit in between cannot make it seem ahead.
+        let watermark = tables.watermark(part).await?;
+        table.refresh().await?;
+        match watermark {
+            Some(watermark) if watermark <= table.version() => {
+                add_since(tables, table, part, watermark, &mut |_| ()).await?;
             }
-            rebuild(tables, table, part).await?;
+            None => drop(refill(tables, table, part).await?),
+            Some(watermark) => {
+                tracing::warn!(?part, watermark, version = table.version(), "the index is ahead of its table");
+                metrics.index_rebuilds.inc();
+                rebuild(tables, table, part).await?;
+            }
+        }
+        let (live, version) = (live_rows(table, part.lane), table.version());
+        let (filter, entries) = scan(tables, part, live).await?;
+        if entries == live {
+            return Ok(filter);
+        }
+        table.refresh().await?;
+        if table.version() != version {
+            // Another owner is at work still.
+            continue;
+        }
+        tracing::warn!(?part, entries, live, "the index has not one entry for each live row");
+        metrics.index_rebuilds.inc();
+        match repairs.next() {
+            Some(repair) => repair.run(tables, table, part).await?,
+            None => {
+                let (url, lane) = (table.url(), part.lane);
+                return Err(Trouble::Halt(format!(
+                    "{url} has {live} live rows of lane {lane} but {entries} identities: run `tributary lake check`"
+                )));
+            }
         }
     }
-    let (filter, entries) = scan(tables, part, live).await?;
-    if entries == live {
-        return Ok(filter);
+}
+
+/// What can be done about a part that does not agree with its table, the gentle way first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Repair {
+    /// Writes an entry for each live row; heals what is lost or stale.
+    Refill,
+    /// Drops the part before; heals entries of rows that are gone, too.
+    Rebuild,
+}
+
+impl Repair {
+    pub(crate) async fn run(self, tables: &dyn Tables, table: &mut Table, part: &IndexPart) -> Result<(), Trouble> {
+        match self {
+            Self::Refill => refill(tables, table, part).await.map(drop),
+            Self::Rebuild => rebuild(tables, table, part).await.map(drop),
+        }
     }
-    tracing::warn!(?part, entries, live, "the index has not one entry for each live row: rebuilding");
-    metrics.index_rebuilds.inc();
-    rebuild(tables, table, part).await?;
-    let (filter, entries) = scan(tables, part, live).await?;
-    if entries == live {
-        return Ok(filter);
-    }
-    let url = table.url();
-    Err(Trouble::Halt(format!(
-        "{url} has {live} live rows of lane {} but {entries} identities: run `tributary lake check`",
-        part.lane
-    )))
 }
 
 /// Live rows in the files of one lane.
-pub(crate) fn live_rows(table: &Table, lane: u32) -> u64 {
+fn live_rows(table: &Table, lane: u32) -> u64 {
     table.files().iter().filter(|file| file.lane == lane).map(|file| file.rows.saturating_sub(file.deleted)).sum()
 }
 
-/// Brings a part, and the filter over it, from its watermark to the version that the table has moved to meanwhile.
+/// Brings a part from its watermark, and the filter over it from version `known`, to the version that the table has
+/// moved to meanwhile. The two differ when another owner has moved the watermark: its keys are not in this filter.
 pub(crate) async fn advance(
     tables: &dyn Tables,
-    table: &Table,
+    table: &mut Table,
     part: &IndexPart,
-    filter: &mut SeenFilter,
+    (filter, known): (&mut SeenFilter, u64),
     metrics: &Metrics,
 ) -> Result<(), Trouble> {
     match tables.watermark(part).await? {
         Some(watermark) if watermark <= table.version() => {
-            add_since(tables, table, part, watermark, &mut |identity| filter.insert(identity)).await
+            add_since(tables, table, part, watermark.min(known), &mut |identity| filter.insert(identity)).await
         }
         _ => {
             *filter = catch_up(tables, table, part, metrics).await?;
@@ -112,10 +138,20 @@ async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(S
     Ok((filter, entries))
 }
 
-/// Drops a part and reads it back from the lake, file by file. A crash in between leaves a part without a watermark,
-/// which is rebuilt again.
-pub(crate) async fn rebuild(tables: &dyn Tables, table: &Table, part: &IndexPart) -> Result<u64, Trouble> {
+/// Drops a part and reads it back from the lake. A crash in between leaves a part without a watermark, which is filled
+/// again.
+///
+/// An owner that has been taken for dead may still read the part while entries are missing from it. Therefore an
+/// empty commit comes first: whatever that owner resolves now, it resolves for a version that is no longer the newest.
+async fn rebuild(tables: &dyn Tables, table: &mut Table, part: &IndexPart) -> Result<u64, Trouble> {
+    table.refresh().await?;
+    table.commit(TableCommit::default()).await?;
     tables.clear(part).await?;
+    refill(tables, table, part).await
+}
+
+/// Writes an entry for each live row, file by file, and then the watermark; how many.
+async fn refill(tables: &dyn Tables, table: &Table, part: &IndexPart) -> Result<u64, Trouble> {
     let mut files: Vec<_> =
         table.files().into_iter().filter(|file| file.lane == part.lane).map(|file| file.id).collect();
     files.sort_unstable();
@@ -137,7 +173,7 @@ pub(crate) async fn rebuild(tables: &dyn Tables, table: &Table, part: &IndexPart
     Ok(written)
 }
 
-/// Rebuilds the index of every table, or of one workspace's, while no lane runs; the number of entries written.
+/// Rebuilds the index of every table, or of one workspace's; the number of entries written. Lanes may run meanwhile.
 ///
 /// # Errors
 /// What a backend said, in words; nothing is lost, run it again.
@@ -148,9 +184,9 @@ pub async fn rebuild_index(lake: &Lake, tables: &dyn Tables, workspace: Option<&
     };
     let mut written = 0;
     for workspace in workspaces {
-        let Some(table) = lake.existing(&workspace).await? else { continue };
+        let Some(mut table) = lake.existing(&workspace).await? else { continue };
         for lane in lanes(&table) {
-            written += rebuild(tables, &table, &IndexPart { workspace: workspace.clone(), lane }).await?;
+            written += rebuild(tables, &mut table, &IndexPart { workspace: workspace.clone(), lane }).await?;
         }
     }
     Ok(written)

@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     dedup::{self, IdentityMap, Outcomes, Seen},
     filter::SeenFilter,
-    index,
+    index::{self, Repair},
     lake::{LakeError, Table, TableCommit},
     trouble::{Trouble, patiently},
 };
@@ -72,6 +72,8 @@ pub(crate) struct LaneTable {
     names: TxnNames,
     table: Table,
     filter: SeenFilter,
+    /// Version of the table up to which the filter has every key.
+    known: u64,
     /// What of the table's counters the metrics have.
     counted: Outcomes,
 }
@@ -79,16 +81,17 @@ pub(crate) struct LaneTable {
 impl LaneTable {
     /// Loads the table and brings the index up to it.
     pub(crate) async fn open(context: Arc<Context>, workspace: &str, lane: u32) -> Result<Self, Trouble> {
-        let table = patiently!(context.patience, "opening a table", context.lake.table(workspace))?;
+        let mut table = patiently!(context.patience, "opening a table", context.lake.table(workspace))?;
         let part = IndexPart { workspace: workspace.to_owned(), lane };
         let names = TxnNames::of(lane);
-        let counted = names.outcomes(&table);
         let filter = patiently!(
             context.patience,
             "bringing the key index up to its table",
-            index::catch_up(&*context.tables, &table, &part, &context.metrics)
+            index::catch_up(&*context.tables, &mut table, &part, &context.metrics)
         )?;
-        Ok(Self { context, part, names, table, filter, counted })
+        let counted = names.outcomes(&table);
+        let known = table.version();
+        Ok(Self { context, part, names, table, filter, known, counted })
     }
 
     /// Offsets below this are in the table.
@@ -100,34 +103,27 @@ impl LaneTable {
     pub(crate) async fn land(&mut self, chunk: &TableChunk) -> Result<(), Trouble> {
         let context = self.context.clone();
         let mut wait = context.patience.start("landing a chunk");
-        let mut rebuilt = false;
+        let mut repairs = [Repair::Refill, Repair::Rebuild].into_iter();
         loop {
             let version = self.table.version();
-            let error = match self.attempt(chunk).await {
+            match self.attempt(chunk).await {
                 Ok(()) => return Ok(()),
-                Err(Attempt::Trouble(trouble)) => {
-                    wait.pause(trouble).await?;
-                    None
-                }
-                Err(Attempt::Conflict(reason)) => Some(reason),
-            };
-            // The answer may have been lost on its way: whatever went wrong, look at what the table says now.
-            patiently!(context.patience, "reading a table's newest version", self.table.refresh())?;
-            if let Some(reason) = error {
-                context.metrics.conflicts.inc();
-                if self.table.version() != version {
-                    tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
-                } else if rebuilt {
-                    return Err(Trouble::Halt(format!("{}: {reason}, although the index is new", self.table.url())));
-                } else {
-                    self.rebuild_index(&reason).await?;
-                    rebuilt = true;
+                Err(Attempt::Trouble(trouble)) => wait.pause(trouble).await?,
+                Err(Attempt::Conflict(reason)) => {
+                    context.metrics.conflicts.inc();
+                    if self.moved_on(version).await? {
+                        tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                    } else if let Some(repair) = repairs.next() {
+                        self.repair(repair, &reason).await?;
+                    } else {
+                        let url = self.table.url();
+                        return Err(Trouble::Halt(format!("{url}: {reason}, although the index is new")));
+                    }
                     continue;
                 }
             }
-            if self.table.version() != version {
-                self.catch_up().await?;
-            }
+            // The answer may have been lost on its way: look at what the table says now.
+            self.moved_on(version).await?;
         }
     }
 
@@ -185,6 +181,11 @@ impl LaneTable {
             return Ok(IdentityMap::default());
         }
         let found = self.context.tables.lookup(&self.part, &wanted).await.map_err(Attempt::trouble)?;
+        let watermark = self.context.tables.watermark(&self.part).await.map_err(Attempt::trouble)?;
+        if watermark != Some(self.table.version()) {
+            // Another owner has moved the index, or is building it anew: what was found may lack something.
+            return Err(Attempt::Conflict(format!("the index stands at {watermark:?}, not at this version")));
+        }
         let existing: IdentityMap<Location> =
             wanted.into_iter().zip(found).filter_map(|(identity, found)| Some((identity, found?))).collect();
         if let Some(stale) = existing.values().find(|row| self.table.file(&row.file).is_none()) {
@@ -226,6 +227,7 @@ impl LaneTable {
         for (identity, _) in &entries {
             self.filter.insert(identity);
         }
+        self.known = version;
         self.count();
         self.context.metrics.stage("commit", started.elapsed());
         Ok(Committed { version, entries })
@@ -245,28 +247,38 @@ impl LaneTable {
         Ok(())
     }
 
-    /// After commits that this handle did not make, or does not know that it made.
-    async fn catch_up(&mut self) -> Result<(), Trouble> {
+    /// Brings handle, index and filter to the newest version. False when all of them were there already: nobody else
+    /// has committed, and nobody has touched the index.
+    async fn moved_on(&mut self, from: u64) -> Result<bool, Trouble> {
         let Context { tables, patience, metrics, .. } = &*self.context;
+        patiently!(patience, "reading a table's newest version", self.table.refresh())?;
+        let watermark = patiently!(patience, "reading the index watermark", tables.watermark(&self.part))?;
+        if self.table.version() == from && self.known == from && watermark == Some(from) {
+            return Ok(false);
+        }
         patiently!(
             patience,
             "bringing the key index up to its table",
-            index::advance(&**tables, &self.table, &self.part, &mut self.filter, metrics)
+            index::advance(&**tables, &mut self.table, &self.part, (&mut self.filter, self.known), metrics)
         )?;
+        self.known = self.table.version();
         self.count();
-        Ok(())
+        Ok(true)
     }
 
-    async fn rebuild_index(&mut self, reason: &str) -> Result<(), Trouble> {
-        tracing::warn!(table = %self.table.url(), lane = self.part.lane, "rebuilding an index part: {reason}");
+    /// The index points at what is not there, and nobody has moved it.
+    async fn repair(&mut self, repair: Repair, reason: &str) -> Result<(), Trouble> {
+        tracing::warn!(table = %self.table.url(), lane = self.part.lane, ?repair, "repairing the index: {reason}");
         let Context { tables, patience, metrics, .. } = &*self.context;
         metrics.index_rebuilds.inc();
-        patiently!(patience, "rebuilding an index part", index::rebuild(&**tables, &self.table, &self.part))?;
+        patiently!(patience, "repairing the index", repair.run(&**tables, &mut self.table, &self.part))?;
         self.filter = patiently!(
             patience,
-            "reading a new index part",
-            index::catch_up(&**tables, &self.table, &self.part, metrics)
+            "reading a repaired index",
+            index::catch_up(&**tables, &mut self.table, &self.part, metrics)
         )?;
+        self.known = self.table.version();
+        self.count();
         Ok(())
     }
 

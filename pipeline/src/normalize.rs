@@ -31,7 +31,6 @@ pub(crate) fn normalize(
     raw: RawChunk,
 ) -> Result<NormalizedChunk, ArrowError> {
     let next = raw.next().unwrap_or_default();
-    let appended_at = raw.messages.last().map_or(0, |message| message.appended_at);
     let letter = |message: &Message, stage: &str, reason: String| DeadLetter {
         topic: Topic::Records.name().to_owned(),
         partition: lane,
@@ -79,7 +78,7 @@ pub(crate) fn normalize(
         })
     };
     let tables = groups.into_parts().map(table).collect::<Result<_, ArrowError>>()?;
-    Ok(NormalizedChunk { next, appended_at, tables, dead, dead_without_table, facts, held: raw.held })
+    Ok(NormalizedChunk { next, tables, dead, dead_without_table, facts, held: raw.held })
 }
 
 type Decoded<'m> = (RecordBatch, Vec<&'m Message>, Vec<(&'m Message, String)>);

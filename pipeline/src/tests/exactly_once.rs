@@ -103,3 +103,22 @@ async fn a_complete_replay_is_skipped_and_its_facts_said_again() {
     assert_eq!(again.metrics.replayed.get(), 3);
     assert_eq!(world.stored.all(Topic::BatchEvents, 0).len(), 2, "the fact was said twice");
 }
+
+/// A process that was taken for dead goes on beside its successor.
+#[tokio::test]
+async fn of_two_owners_each_record_is_landed_by_one() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    for batch in 0..20 {
+        let records: Vec<_> = (0..10).map(|who| rec(who * 3 % 17, batch)).collect();
+        world.send(&format!("b{batch}"), &records);
+    }
+    let fate = Fate::immortal();
+    let (one, other) = (world.process(quick(7), &fate), world.process(quick(11), &fate));
+    let (a, b) = tokio::join!(world.run(&one, &fate), world.run(&other, &fate));
+    a.unwrap();
+    b.unwrap();
+    // The slower one may have set the offset back: a third owner finds everything there.
+    world.stored.rewind(Topic::Records, 0);
+    world.run(&world.process(quick(50), &fate), &fate).await.unwrap();
+    world.assert_exact().await;
+}

@@ -81,7 +81,7 @@ impl RecordLog for MemoryLog {
             Verdict::Away => Err(LogError::Unavailable("away".into())),
             Verdict::DieBefore => Err(dead_log()),
             Verdict::DieAfter => {
-                messages.into_iter().for_each(|append| drop(put(append)));
+                let _: Vec<_> = messages.into_iter().map(put).collect();
                 Err(dead_log())
             }
         }
