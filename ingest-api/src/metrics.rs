@@ -20,6 +20,8 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     /// `tributary_http_request_duration_seconds{route}`: from the request's head to the answer's.
     pub duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// `tributary_http_requests_in_flight`: long polls among them.
+    pub in_flight: Gauge,
     /// `tributary_http_connections`: open ones.
     pub connections: Gauge,
     /// `tributary_ingest_memory_bytes`: reserved of the memory budget.
@@ -79,6 +81,7 @@ impl Metrics {
             body_bytes: Counter::default(),
             requests: Family::default(),
             duration: Family::new_with_constructor(duration_buckets as fn() -> Histogram),
+            in_flight: Gauge::default(),
             connections: Gauge::default(),
             memory: Gauge::default(),
         };
@@ -88,6 +91,7 @@ impl Metrics {
         registry.register("tributary_ingest_body_bytes", "Bytes of accepted bodies, decompressed", m.body_bytes);
         registry.register("tributary_http_requests", "Requests answered", m.requests);
         registry.register_with_unit("tributary_http_request_duration", "Time to answer", Unit::Seconds, m.duration);
+        registry.register("tributary_http_requests_in_flight", "Requests being answered", m.in_flight);
         registry.register("tributary_http_connections", "Open connections", m.connections);
         registry.register("tributary_ingest_memory_bytes", "Bytes reserved of the memory budget", m.memory);
         metrics
@@ -109,5 +113,23 @@ impl Metrics {
         let labels = RequestLabels { route: route.to_owned(), method, status };
         self.requests.get_or_create(&labels).inc();
         self.duration.get_or_create(&RouteLabels { route: route.to_owned() }).observe(took.as_secs_f64());
+    }
+}
+
+/// Counts one thing on a gauge while it exists.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// Counts it.
+    pub fn up(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -3,9 +3,14 @@
 use crate::routes;
 use bytes::Bytes;
 use std::sync::OnceLock;
+use tributary_schemas::api::Envelope;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{ApiKey, ApiKeyValue, SecurityScheme},
+    openapi::{
+        RefOr,
+        path::Operation,
+        security::{ApiKey, ApiKeyValue, SecurityScheme},
+    },
 };
 
 #[derive(OpenApi)]
@@ -16,7 +21,7 @@ use utoipa::{
     ),
     paths(routes::ingest::post, routes::batches::get, routes::batch::get, routes::rejects::get),
     tags((name = "ingest", description = "Batches of records")),
-    modifiers(&Keys)
+    modifiers(&Keys, &Errors)
 )]
 struct Document;
 
@@ -30,6 +35,43 @@ impl Modify for Keys {
     }
 }
 
+/// What each error status means, and whether only a request with a body can get it.
+const ERRORS: [(&str, bool, &str); 10] = [
+    ("400", false, "The request cannot be taken as it is: a bad body, parameter or Idempotency-Key"),
+    ("401", false, "No API key, or one that is unknown or revoked"),
+    ("403", false, "The API key lacks the permission"),
+    ("404", false, "No such batch in the key's workspace"),
+    ("408", true, "The body came too slowly"),
+    ("413", true, "The body is too large, before or after decompression"),
+    ("415", true, "Not a content type or encoding that is taken"),
+    ("429", false, "Too many requests with this key, or the same request is being processed: wait retryAfter seconds"),
+    ("500", false, "A bug on our side"),
+    ("503", false, "A backend is away or too much is going on: wait retryAfter seconds"),
+];
+
+/// Lists every error of every operation, with the one shape of them all.
+struct Errors;
+
+impl Modify for Errors {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                list_errors(operation);
+            }
+        }
+    }
+}
+
+fn list_errors(operation: &mut Operation) {
+    let Some(RefOr::T(shape)) = operation.responses.responses.get("default").cloned() else { return };
+    let has_body = operation.request_body.is_some();
+    for (status, _, meaning) in ERRORS.iter().filter(|(_, needs_body, _)| has_body || !needs_body) {
+        let mut response = shape.clone();
+        response.description = (*meaning).to_owned();
+        operation.responses.responses.insert((*status).to_owned(), RefOr::T(response));
+    }
+}
+
 /// The document as JSON.
 pub fn json() -> Bytes {
     static JSON: OnceLock<Bytes> = OnceLock::new();
@@ -37,21 +79,23 @@ pub fn json() -> Bytes {
 }
 
 /// A body of `application/json`.
-#[derive(serde::Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "only its schema is used: bodies are read without building it")]
-pub enum IngestBody {
+#[expect(dead_code, reason = "only its schema is used: bodies are read without building it")]
+pub(crate) enum IngestBody {
     /// One record.
-    One(Record),
+    One(Envelope),
     /// Several.
-    Many(Vec<Record>),
+    Many(Vec<Envelope>),
     /// Several, wrapped; there is no other member.
-    Wrapped {
-        /// The records.
-        records: Vec<Record>,
-    },
+    Wrapped(Wrapper),
 }
 
-/// A record: the Integration Envelope.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-pub struct Record {}
+/// Several records, wrapped.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is used: bodies are read without building it")]
+pub(crate) struct Wrapper {
+    /// 1 to 1,000 of them.
+    #[schema(min_items = 1, max_items = 1000)]
+    records: Vec<Envelope>,
+}

@@ -1,6 +1,6 @@
 //! Connections: how many, how long they may take over a request's head, and how they end.
 
-use crate::{Api, routes};
+use crate::{Api, metrics::Counted, routes};
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
@@ -112,7 +112,7 @@ async fn connection(
 ) {
     // Answers are small and complete: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let _open = Open::count(&api);
+    let _open = Counted::up(&api.metrics.connections);
     let service =
         TowerToHyperService::new(router.map_request(|request: hyper::Request<Incoming>| request.map(Body::new)));
     let served = http1::Builder::new()
@@ -121,12 +121,9 @@ async fn connection(
         .max_buf_size(READ_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);
-    let stopped = async {
-        api.stopping.cancelled().await;
-    };
     let result = tokio::select! {
         result = served.as_mut() => result,
-        () = stopped => {
+        () = api.stopping.cancelled() => {
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 result = served => result,
@@ -136,22 +133,6 @@ async fn connection(
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Counts an open connection while it exists.
-struct Open(Api);
-
-impl Open {
-    fn count(api: &Api) -> Self {
-        api.metrics.connections.inc();
-        Self(api.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.metrics.connections.dec();
     }
 }
 

@@ -6,7 +6,7 @@ pub mod document;
 pub mod ingest;
 pub mod rejects;
 
-use crate::{Api, failure::Failure};
+use crate::{Api, failure::Failure, metrics::Counted};
 use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Query, Request, State},
@@ -38,6 +38,7 @@ pub fn router(api: Api) -> Router {
 /// Around every request: refuse when stopping, turn a panic into a 500, count.
 async fn surround(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let _in_flight = Counted::up(&api.metrics.in_flight);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let response = if api.stopping.is_cancelled() {

@@ -1,0 +1,43 @@
+//! The operators' listener.
+
+use futures::FutureExt;
+use prometheus_client::registry::Registry;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tributary_ingest_api::{Metrics, admin};
+
+#[tokio::test]
+async fn health_readiness_and_metrics() {
+    let away = Arc::new(AtomicBool::new(false));
+    let asked = away.clone();
+    let ready: admin::Ready = Arc::new(move || {
+        let answer = if asked.load(Ordering::SeqCst) { Err("no answer".to_owned()) } else { Ok(()) };
+        async move { vec![("log".to_owned(), Ok(())), ("tables".to_owned(), answer)] }.boxed()
+    });
+    let mut registry = Registry::default();
+    Metrics::register(&mut registry).batches.inc();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let address = listener.local_addr().expect("address");
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(admin::serve(listener, Arc::new(registry), ready, stop.clone()));
+    let get = async |path: &str| {
+        let response = reqwest::get(format!("http://{address}{path}")).await.expect("answer");
+        (response.status().as_u16(), response.text().await.expect("text"))
+    };
+    assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
+    assert_eq!(get("/readyz").await, (200, r#"{"backends":{"log":"ok","tables":"ok"},"ready":true}"#.to_owned()));
+    away.store(true, Ordering::SeqCst);
+    assert_eq!(
+        get("/readyz").await,
+        (503, r#"{"backends":{"log":"ok","tables":"no answer"},"ready":false}"#.to_owned())
+    );
+    let (status, text) = get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("tributary_ingest_batches_total 1\n") && text.ends_with("# EOF\n"), "{text}");
+    stop.cancel();
+    serving.await.expect("no panic").expect("no error");
+}

@@ -1,0 +1,268 @@
+//! A server on a port of its own, with a look behind it.
+
+use arrow::array::AsArray;
+use async_trait::async_trait;
+use prometheus_client::registry::Registry;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::Value;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tributary_backends::{
+    log::{Append, Change, FetchLimit, LogError, Member, Message, RecordLog, Topic, Watermarks, embedded as log},
+    tables::{Permission, Tables, embedded as tables},
+    world::{SystemWorld, World},
+};
+use tributary_ingest_api::{Api, Config, keys, serve};
+use tributary_schemas::{frame::RecordDecoder, identity::Lanes};
+
+pub const LANES: Lanes = Lanes { partitions: 4, spread: 2 };
+
+/// A running server and its backends.
+pub struct Server {
+    pub address: SocketAddr,
+    pub client: Client,
+    /// May read and write, in workspace `default`.
+    pub key: String,
+    pub log: Arc<Switchable>,
+    pub tables: Arc<dyn Tables>,
+    pub registry: Arc<Registry>,
+    pub stop: CancellationToken,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
+    _dir: TempDir,
+}
+
+/// What a request was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub json: Value,
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.json["error"].as_str().unwrap_or_else(|| panic!("no error in {self:?}"))
+    }
+}
+
+pub async fn start() -> Server {
+    start_with(|_| {}).await
+}
+
+/// Starts a server without a rate limit unless `change` sets one.
+pub async fn start_with(change: impl FnOnce(&mut Config)) -> Server {
+    let mut config = Config::default();
+    config.load.rate_limit = 0;
+    change(&mut config);
+    let dir = tempfile::tempdir().expect("directory");
+    let world: Arc<dyn World> = Arc::new(SystemWorld);
+    let options = log::Options { lanes: LANES, ..log::Options::default() };
+    let log = log::open(&dir.path().join("log"), options, world.clone()).expect("log");
+    let log = Arc::new(Switchable::new(log));
+    let tables = tables::open(&dir.path().join("tables"), world.clone()).expect("tables");
+    let mut registry = Registry::default();
+    let api = Api::new(log.clone(), tables.clone(), world, LANES, config, &mut registry);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let address = listener.local_addr().expect("address");
+    let stop = CancellationToken::new();
+    let serving = Some(tokio::spawn(serve(api, listener, stop.clone())));
+    let client = Client::builder().no_proxy().build().expect("client");
+    let registry = Arc::new(registry);
+    let mut server = Server { address, client, key: String::new(), log, tables, registry, stop, serving, _dir: dir };
+    server.key = server.add_key("default", &[Permission::Read, Permission::Write], None).await.1;
+    server
+}
+
+impl Server {
+    /// Makes a key; its id and its secret.
+    pub async fn add_key(&self, workspace: &str, permissions: &[Permission], rate: Option<u32>) -> (String, String) {
+        let new = keys::NewKey {
+            workspace: workspace.into(),
+            label: "test".into(),
+            source: "tests".into(),
+            permissions: permissions.to_vec(),
+            rate_limit: rate,
+        };
+        let (key, secret) = keys::mint(&SystemWorld, new);
+        let id = key.id.clone();
+        self.tables.create_key(key, 10).await.expect("key");
+        (id, secret)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).header("x-api-key", &self.key)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    pub fn ingest(&self, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.request(Method::POST, "/api/v1/ingest").header("content-type", content_type).body(body)
+    }
+
+    pub async fn post_json(&self, body: impl Into<reqwest::Body>) -> Answer {
+        answer(self.ingest("application/json", body)).await
+    }
+
+    pub async fn post_ndjson(&self, body: impl Into<reqwest::Body>) -> Answer {
+        answer(self.ingest("application/x-ndjson", body)).await
+    }
+
+    /// `data` of every record in the log, by batch and index.
+    pub async fn stored(&self) -> Vec<(String, i64, String)> {
+        let mut stored = Vec::new();
+        for messages in read_topic(&*self.log, Topic::Records).await {
+            if messages.is_empty() {
+                continue;
+            }
+            let rows = RecordDecoder::new().decode(messages.iter().map(|m| &m.value[..])).expect("frames");
+            let batch = rows.column_by_name("batch_id").expect("column").as_string::<i32>();
+            let index = rows.column_by_name("record_index").expect("column");
+            let index = index.as_primitive::<arrow::datatypes::Int64Type>();
+            let data = rows.column_by_name("data").expect("column").as_string::<i32>();
+            for row in 0..rows.num_rows() {
+                stored.push((batch.value(row).to_owned(), index.value(row), data.value(row).to_owned()));
+            }
+        }
+        stored.sort();
+        stored
+    }
+
+    /// Nothing in the log, no batch in the tables.
+    pub async fn assert_nothing_stored(&self) {
+        for topic in [Topic::Records, Topic::Rejects] {
+            for partition in 0..self.log.partitions(topic) {
+                let marks = self.log.watermarks(topic, partition).await.expect("watermarks");
+                assert_eq!(marks.high, 0, "{topic:?} {partition}");
+            }
+        }
+        let batches = self.get("/api/v1/ingest/batches").await;
+        assert_eq!(batches.json["batches"], serde_json::json!([]));
+    }
+
+    /// The metrics as text.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("text");
+        text
+    }
+
+    /// Stops the server and waits for its end.
+    pub async fn stopped(&mut self) {
+        self.stop.cancel();
+        if let Some(serving) = self.serving.take() {
+            serving.await.expect("no panic").expect("no error");
+        }
+    }
+}
+
+pub async fn answer(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.expect("a whole answer");
+    let json = serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{status}: {e}: {body:?}"));
+    Answer { status, headers, json }
+}
+
+/// Everything in a topic, one list for each partition.
+pub async fn read_topic(log: &dyn RecordLog, topic: Topic) -> Vec<Vec<Message>> {
+    let mut member = log.join("reader", topic).await.expect("join");
+    let mut partitions = Vec::new();
+    for _ in 0..log.partitions(topic) {
+        let Change::Assigned(mut reader) = member.next().await.expect("change") else { panic!("revoked") };
+        reader.seek(0);
+        let high = reader.watermarks().await.expect("watermarks").high;
+        let limit = FetchLimit { max_bytes: 1 << 26, max_messages: 100_000, max_wait: Duration::from_secs(5) };
+        let mut messages = Vec::new();
+        while reader.position() < high {
+            messages.extend(reader.fetch(limit).await.expect("fetch"));
+        }
+        partitions.push(messages);
+    }
+    partitions
+}
+
+/// A log whose appends can be held up or made to fail.
+#[derive(Debug)]
+pub struct Switchable {
+    inner: Arc<dyn RecordLog>,
+    pub away: AtomicBool,
+    pub held: AtomicBool,
+    pub released: Notify,
+    /// Told when an append begins to wait.
+    pub waiting: Notify,
+}
+
+impl Switchable {
+    fn new(inner: Arc<dyn RecordLog>) -> Self {
+        Self { inner, away: false.into(), held: false.into(), released: Notify::new(), waiting: Notify::new() }
+    }
+
+    /// Lets appends that wait go on.
+    pub fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
+        self.released.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl RecordLog for Switchable {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.inner.partitions(topic)
+    }
+
+    async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(LogError::Unavailable("switched off".into()));
+        }
+        let released = self.released.notified();
+        if self.held.load(Ordering::SeqCst) {
+            self.waiting.notify_one();
+            released.await;
+        }
+        self.inner.append(messages).await
+    }
+
+    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
+        self.inner.watermarks(topic, partition).await
+    }
+
+    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
+        self.inner.committed(group, topic, partition).await
+    }
+
+    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
+        self.inner.join(group, topic).await
+    }
+}
+
+/// A good record with this vendor id and this `data`.
+pub fn record(id: &str, data: &str) -> String {
+    record_with(id, data, "")
+}
+
+/// Likewise, with more fields.
+pub fn record_with(id: &str, data: &str, more: &str) -> String {
+    format!(
+        r#"{{"_type":"message","_schema_version":"1.0.0","_event_at":"2024-05-01T10:00:00Z","_vendor_ids":{{"id":"{id}"}},"_product_id":"p","_project_id":"q","data":{data}{more}}}"#
+    )
+}
+
+/// So many good records, one per line.
+pub fn lines(n: usize) -> String {
+    (0..n).map(|i| record(&i.to_string(), "{}") + "\n").collect()
+}

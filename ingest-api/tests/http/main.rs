@@ -1,0 +1,11 @@
+//! The HTTP contract, over real sockets, on the embedded log and tables in a temporary directory.
+
+mod admin;
+mod batches;
+mod bodies;
+mod contract;
+mod harness;
+mod idempotency;
+mod keys;
+mod load;
+mod wire;
