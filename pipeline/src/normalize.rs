@@ -58,13 +58,13 @@ pub(crate) fn normalize(
         } else if message.key.as_ref() != seen.get(row as usize).map_or(&[][..], |seen| &seen.identity.0) {
             let reason = "the message's key is not the identity of its record".to_owned();
             dead.push(letter(message, "normalize", reason));
-            groups.of(workspace).1.push(message.offset);
+            groups.of(workspace).dead.push(message.offset);
         } else {
-            groups.of(workspace).0.push(row);
+            groups.of(workspace).rows.push(row);
         }
     }
     let facts = facts(lane, &frames, &groups)?;
-    let table = |(workspace, (picked, dead)): (String, (Vec<u32>, Vec<i64>))| {
+    let table = |Group { workspace, rows: picked, dead }: Group| {
         let whole = picked.len() == rows.num_rows();
         let pick = |n: &u32| *n as usize;
         Ok(TableChunk {
@@ -77,7 +77,7 @@ pub(crate) fn normalize(
             dead,
         })
     };
-    let tables = groups.into_parts().map(table).collect::<Result<_, ArrowError>>()?;
+    let tables = groups.parts.into_iter().map(table).collect::<Result<_, ArrowError>>()?;
     Ok(NormalizedChunk { next, tables, dead, dead_without_table, facts, held: raw.held })
 }
 
@@ -114,28 +114,34 @@ fn decode<'m>(decoder: &mut RecordDecoder, messages: &'m [Message]) -> Result<De
     Ok((frames, decoded, broken))
 }
 
-/// Rows and dead letters by workspace, in order of first appearance.
+/// What a chunk holds for one workspace.
+#[derive(Default)]
+struct Group {
+    workspace: String,
+    /// Places of its rows in the chunk.
+    rows: Vec<u32>,
+    /// Offsets of its dead letters.
+    dead: Vec<i64>,
+}
+
+/// Groups in order of first appearance.
 #[derive(Default)]
 struct Groups {
     places: HashMap<String, usize>,
-    parts: Vec<(String, (Vec<u32>, Vec<i64>))>,
+    parts: Vec<Group>,
 }
 
 impl Groups {
-    fn of(&mut self, workspace: &str) -> &mut (Vec<u32>, Vec<i64>) {
+    fn of(&mut self, workspace: &str) -> &mut Group {
         let place = match self.places.get(workspace) {
             Some(place) => *place,
             None => {
                 self.places.insert(workspace.to_owned(), self.parts.len());
-                self.parts.push((workspace.to_owned(), Default::default()));
+                self.parts.push(Group { workspace: workspace.to_owned(), ..Group::default() });
                 self.parts.len() - 1
             }
         };
-        &mut self.parts[place].1
-    }
-
-    fn into_parts(self) -> impl Iterator<Item = (String, (Vec<u32>, Vec<i64>))> {
-        self.parts.into_iter()
+        &mut self.parts[place]
     }
 }
 
@@ -147,7 +153,7 @@ fn facts(lane: u32, frames: &RecordBatch, groups: &Groups) -> Result<Vec<(String
         .ok_or_else(|| missing("lanes_in_batch"))?;
     let batches = text(frames, "batch_id")?;
     let mut facts = Vec::new();
-    for (workspace, (rows, _)) in &groups.parts {
+    for Group { workspace, rows, .. } in &groups.parts {
         for row in rows.iter().map(|row| *row as usize).filter(|row| lanes_in_batch.is_valid(*row)) {
             let lanes_in_batch = u32::try_from(lanes_in_batch.value(row)).unwrap_or(u32::MAX);
             facts.push((workspace.clone(), batches.value(row).to_owned(), Fact::Landed { lane, lanes_in_batch }));

@@ -35,7 +35,7 @@ pub enum PipelineError {
 /// All lanes, the small topics and the sweep of one process.
 #[derive(Debug)]
 pub struct Pipeline {
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
 }
 
 impl Pipeline {

@@ -5,3 +5,4 @@ mod faults;
 mod memory_log;
 mod mortal;
 mod small_world;
+mod whole;

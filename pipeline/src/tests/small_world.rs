@@ -53,8 +53,10 @@ pub(crate) struct SmallWorld {
     pub(crate) lanes: Lanes,
     batches: BTreeSet<String>,
     /// What was sent, by lane: (workspace, identity, content) in offset order; `None` for what is no record.
-    sent: BTreeMap<u32, Vec<Option<(String, Identity, u8)>>>,
+    sent: BTreeMap<u32, Vec<Option<Sent>>>,
 }
+
+type Sent = (String, Identity, u8);
 
 /// What the model says of one workspace: rows (identity → offset of the last change), and the lanes' totals.
 type Model = BTreeMap<String, (BTreeMap<Identity, i64>, Outcomes)>;
