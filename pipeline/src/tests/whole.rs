@@ -9,7 +9,11 @@ use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tributary_backends::{log::Topic, tables::BatchRow};
+use tributary_backends::{
+    log::{Append, Message, Topic, embedded},
+    tables::BatchRow,
+    world::SystemWorld,
+};
 use tributary_schemas::{
     batch::Fact,
     frame::{Frame, Reject},
@@ -127,4 +131,37 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     let ended = timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap();
     assert!(matches!(ended, Err(PipelineError::Halted(faults)) if faults.len() == 1));
     assert_eq!(context.metrics.records("landed"), 0);
+}
+
+/// The same with the embedded log: read, committed, and read again by the next process.
+#[tokio::test]
+async fn the_embedded_log_is_landed_and_drained() {
+    let mut world = SmallWorld::new(TWO_LANES);
+    let dir = tempfile::tempdir().unwrap();
+    for batch in 0..3u8 {
+        let records: Vec<_> = (0..20).map(|who| Rec { workspace: who % 2, who, content: batch * (who % 2) }).collect();
+        world.send(&format!("b{batch}"), &records);
+        let options = embedded::Options { lanes: TWO_LANES, ..embedded::Options::default() };
+        let log = embedded::open(dir.path(), options, Arc::new(SystemWorld)).unwrap();
+        for lane in 0..2 {
+            let high = log.watermarks(Topic::Records, lane).await.unwrap().high as usize;
+            let new = world.stored.all(Topic::Records, lane).into_iter().skip(high);
+            let append = |Message { key, value, .. }| Append { topic: Topic::Records, partition: lane, key, value };
+            log.append(new.map(append).collect()).await.unwrap();
+        }
+        let fate = Fate::immortal();
+        let mut context = Arc::into_inner(world.process(quick(7), &fate)).unwrap();
+        context.log = log.clone();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(Pipeline { context: Arc::new(context) }.run(stop.clone()));
+        let done = async {
+            while !drained(&*log).await.unwrap() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), done).await.expect("all is done");
+        stop.cancel();
+        timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap().unwrap();
+    }
+    world.assert_rows().await;
 }
