@@ -1,1 +1,72 @@
-fn main() {}
+//! `tributary`: the one binary. Each command is a module:
+//!
+//! | module | commands |
+//! |---|---|
+//! | [`up`] | `up`: API, pipeline and lake in one process |
+//! | [`send`] | `send`: the reference client |
+//! | [`batches`] | `batches …`: what the API says about batches |
+//! | [`keys`], [`lake`] | commands on embedded state, through [`control`]: in the running process, or in this one |
+//! | [`settings`] | flags over environment over file over defaults, and `config`, which shows the result |
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage.
+
+mod batches;
+mod cli;
+mod control;
+mod keys;
+mod lake;
+mod logging;
+mod output;
+mod send;
+mod settings;
+mod state;
+mod up;
+
+use anyhow::Context;
+use cli::{Cli, Command};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+/// Many short-lived allocations of mixed sizes on several threads: measurably faster than the system's allocator, and
+/// it gives memory back after a burst.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match settings::parse(&arguments) {
+        Ok(cli) => cli,
+        Err(settings::ParseError::Usage(error)) => error.exit(),
+        Err(settings::ParseError::File(error)) => {
+            output::error(&format!("{error:#}"));
+            return ExitCode::from(2);
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let quiet = !matches!(cli.command, Command::Up(_));
+    logging::start(&cli.logging, quiet)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let code = runtime.block_on(dispatch(cli));
+    // A blocking read that nobody waits for any more must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Up(args) => up::run(args).await,
+        Command::Keys(command) => keys::run(command).await,
+        Command::Batches(command) => batches::run(command).await,
+        Command::Lake(command) => lake::run(command).await,
+        Command::Send(args) => send::run(args).await,
+        Command::Config(args) => settings::explain(&args, cli.config.as_deref()),
+    }
+}

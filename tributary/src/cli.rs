@@ -1,0 +1,156 @@
+//! The command line's grammar. What each command does is in the module of its name.
+
+use crate::{batches, keys, lake, logging, send, settings, up};
+use clap::{Args, Parser, Subcommand};
+use std::{path::PathBuf, time::Duration};
+
+const EXAMPLES: &str = "Examples:
+  tributary up
+  tributary send messages.ndjson.gz --key em_sk_0123
+  tributary batches list --key em_sk_0123
+  tributary keys create --workspace acme --label loader --source crm --permission api:write
+  tributary lake check
+
+Every flag can also be an environment variable (TRIBUTARY_…) or stand in a TOML file (--config).
+Flags win over the environment, the environment over the file, the file over the defaults.
+Exit codes: 0 done, 1 failed, 2 usage.";
+
+/// A self-hosted data-lake ingestion system: records in over HTTP, Delta tables out.
+#[derive(Debug, Parser)]
+#[command(name = "tributary", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// A TOML file with settings: `flag = value`, in a table `[command]` to speak to one command only
+    #[arg(long, global = true, env = "TRIBUTARY_CONFIG", value_name = "FILE", help_heading = "Everywhere")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub logging: logging::LoggingArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process: API, pipeline and lake
+    Up(up::UpArgs),
+    /// Send NDJSON or JSON files as batches
+    Send(send::SendArgs),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Follow batches and read their rejected records
+    #[command(subcommand)]
+    Batches(batches::BatchesCommand),
+    /// Find, check and repair the lake's tables
+    #[command(subcommand)]
+    Lake(lake::LakeCommand),
+    /// Show the settings in force and where each comes from
+    Config(settings::ConfigArgs),
+}
+
+/// Where the embedded state is.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Directory of the embedded log and tables
+    #[arg(long, env = "TRIBUTARY_DATA", value_name = "DIR", default_value = "./data")]
+    pub data: PathBuf,
+    /// Where the Delta tables are: a directory or a file:// URL [default: DIR/lake]
+    #[arg(long, env = "TRIBUTARY_LAKE", value_name = "URL")]
+    pub lake: Option<String>,
+}
+
+/// Where the API is and who asks.
+#[derive(Debug, Clone, Args)]
+pub struct Remote {
+    /// The API's address
+    #[arg(long, env = "TRIBUTARY_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: url::Url,
+    /// An API key (better in the environment than in the list of processes)
+    #[arg(long, env = "TRIBUTARY_KEY", value_name = "KEY", hide_env_values = true)]
+    pub key: String,
+}
+
+/// `500ms`, `30s`, `10m`, `1h 30m` → a duration, for clap.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    Duration::try_from(signed).map_err(|_| "a duration is not negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every line of a help text that starts with `tributary` and is indented is an example that must parse.
+    #[test]
+    fn every_example_parses() {
+        let mut examples = Vec::new();
+        collect_examples(&mut Cli::command(), &mut examples);
+        assert!(examples.len() >= 15, "only {} examples: {examples:?}", examples.len());
+        for example in examples {
+            let words = example.split_whitespace().map(|word| word.trim_matches('\''));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{example}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        let mut without = Vec::new();
+        walk(&mut Cli::command(), "tributary", &mut |path, command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !help.contains("\n  tributary ") {
+                without.push(path.to_owned());
+            }
+        });
+        assert_eq!(without, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        let mut wrong = Vec::new();
+        walk(&mut Cli::command(), "tributary", &mut |path, command| {
+            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let Some(long) = arg.get_long() else { continue };
+                if matches!(long, "help" | "version") {
+                    continue;
+                }
+                let wanted = format!("TRIBUTARY_{}", long.replace('-', "_").to_uppercase());
+                let env = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+                if env != wanted {
+                    wrong.push(format!("{path} --{long}: {env:?}"));
+                }
+            }
+        });
+        assert_eq!(wrong, Vec::<String>::new());
+    }
+
+    #[test]
+    fn durations_are_what_people_write() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert!(duration("-1s").is_err() && duration("10").is_err() && duration("").is_err());
+    }
+
+    fn collect_examples(command: &mut clap::Command, examples: &mut Vec<String>) {
+        walk(command, "tributary", &mut |_, command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            examples.extend(help.lines().filter(|line| line.starts_with("  tributary ")).map(str::to_owned));
+        });
+    }
+
+    fn walk(command: &mut clap::Command, path: &str, visit: &mut dyn FnMut(&str, &clap::Command)) {
+        visit(path, command);
+        for child in command.get_subcommands_mut() {
+            let path = format!("{path} {}", child.get_name());
+            walk(child, &path, visit);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Commands on embedded state. Only one process can have it open, so a command asks the process that has: `up` answers
+//! on a socket in the data directory (mode 0600). When none runs, the command opens the directory itself. Both ways end
+//! in the same [`execute::execute`].
+//!
+//! On the socket: one line of JSON each way, [`Request`] → [`Reply`], then the connection closes.
+
+use crate::{cli::Place, state};
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tokio::net::UnixStream;
+use tributary_backends::tables::{ApiKey, Permission};
+
+pub mod execute;
+pub mod server;
+pub mod wire;
+
+/// Something to do on embedded state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Request {
+    CreateKey(NewKey),
+    /// Of one workspace or of all.
+    ListKeys {
+        workspace: Option<String>,
+    },
+    RevokeKey {
+        id: String,
+    },
+    TableUrl {
+        workspace: String,
+    },
+    /// Of one workspace or of all.
+    CheckLake {
+        workspace: Option<String>,
+    },
+    /// Of one workspace or of all.
+    RebuildIndex {
+        workspace: Option<String>,
+    },
+}
+
+/// A key to create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    pub workspace: String,
+    pub label: String,
+    pub source: String,
+    pub permissions: Vec<Permission>,
+    /// Requests per second; 0: off.
+    pub rate_limit: Option<u32>,
+}
+
+/// What came of a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "did", content = "result", rename_all = "kebab-case")]
+pub enum Answer {
+    KeyCreated(CreatedKey),
+    Keys(Vec<KeyView>),
+    KeyRevoked,
+    TableUrl(String),
+    Checked(Vec<CheckedTable>),
+    IndexRebuilt(Vec<RebuiltIndex>),
+}
+
+/// A fresh key: the only time that the key itself is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedKey {
+    pub id: String,
+    pub key: String,
+    pub workspace: String,
+}
+
+/// A key without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyView {
+    pub id: String,
+    pub workspace: String,
+    pub label: String,
+    pub source: String,
+    pub permissions: Vec<Permission>,
+    pub rate_limit: Option<u32>,
+    /// Milliseconds since the Unix epoch, like the two below.
+    pub created_at: i64,
+    pub last_used_at: Option<i64>,
+    pub revoked_at: Option<i64>,
+}
+
+impl From<ApiKey> for KeyView {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            workspace: key.workspace,
+            label: key.label,
+            source: key.source,
+            permissions: key.permissions,
+            rate_limit: key.rate_limit,
+            created_at: key.created_at.div_euclid(1_000),
+            last_used_at: key.last_used_at.map(|at| at.div_euclid(1_000)),
+            revoked_at: key.revoked_at.map(|at| at.div_euclid(1_000)),
+        }
+    }
+}
+
+/// What a check found in one workspace's table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckedTable {
+    pub workspace: String,
+    pub table_version: u64,
+    pub files: u64,
+    /// Rows that a reader sees.
+    pub live_rows: u64,
+    /// What does not agree; empty when all is well.
+    pub findings: Vec<String>,
+}
+
+/// One workspace's index, made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuiltIndex {
+    pub workspace: String,
+    /// Identities in it now.
+    pub entries: u64,
+}
+
+/// What comes back over the socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done.
+    Done(Answer),
+    /// Not done, and why.
+    Failed(String),
+}
+
+/// Has `request` done: by the process that has the data directory open, or else by this one.
+///
+/// # Errors
+/// It cannot be done, or another process has the directory and does not answer.
+pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
+    if !place.data.is_dir() {
+        // Creating a key prepares a directory for its first `up`; the others have nothing to work on.
+        if !matches!(request, Request::CreateKey(_)) {
+            bail!(
+                "there is no data directory {}: name the one of `tributary up` with --data",
+                place.data.display()
+            );
+        }
+        crate::output::note(&format!("creating the data directory {}", place.data.display()));
+    }
+    match wire::connect(&place.data).await? {
+        Some(stream) => ask_running(stream, &request).await,
+        None => {
+            let directory = state::lock(&place.data)?;
+            let state = state::State::open(&directory, place)?;
+            execute::execute(&state, None, request).await
+        }
+    }
+}
+
+async fn ask_running(mut stream: UnixStream, request: &Request) -> anyhow::Result<Answer> {
+    wire::write(&mut stream, request).await.context("the running `tributary up` does not take commands")?;
+    match wire::read(&mut stream).await.context("the running `tributary up` did not answer (did it stop?)")? {
+        Reply::Done(answer) => Ok(answer),
+        Reply::Failed(reason) => bail!(reason),
+    }
+}
+
+/// The running process answered something that this one did not ask for.
+pub const OTHER_VERSION: &str =
+    "the running `tributary up` gave an unexpected answer: is it of another version? Restart it";
+
+/// Name of the socket in the data directory.
+pub fn socket_path(data: &Path) -> std::path::PathBuf {
+    data.join("socket")
+}

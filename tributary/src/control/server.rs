@@ -1,0 +1,72 @@
+//! The running process's side of the socket.
+
+use super::{Reply, Request, execute, socket_path, wire};
+use crate::{state::State, up::pipeline::PipelineHandle};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A client of ours sends its request at once.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Answers commands until stopped; commands under way are then abandoned (each may be given again).
+pub async fn serve(
+    listener: UnixListener,
+    state: Arc<State>,
+    pipeline: PipelineHandle,
+    data: PathBuf,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let tasks = TaskTracker::new();
+    let outcome = loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (state, pipeline, stop) = (state.clone(), pipeline.clone(), stop.clone());
+                tasks.spawn(async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = answer(stream, &state, &pipeline) => {}
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to come free.
+                tracing::warn!(%error, "the control socket took no connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    };
+    tasks.close();
+    tasks.wait().await;
+    if let Err(error) = wire::remove(&socket_path(&data)) {
+        tracing::warn!(%error, "the control socket stays behind");
+    }
+    outcome
+}
+
+async fn answer(mut stream: UnixStream, state: &State, pipeline: &PipelineHandle) {
+    let request: Request = match timeout(REQUEST_WITHIN, wire::read(&mut stream)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => return refuse(&mut stream, &format!("{error:#}")).await,
+        Err(_) => return refuse(&mut stream, "no command came").await,
+    };
+    tracing::debug!(?request, "command");
+    let reply = match execute::execute(state, Some(pipeline), request).await {
+        Ok(answer) => Reply::Done(answer),
+        Err(error) => Reply::Failed(format!("{error:#}")),
+    };
+    if let Err(error) = wire::write(&mut stream, &reply).await {
+        tracing::debug!(%error, "the command's sender went away");
+    }
+}
+
+async fn refuse(stream: &mut UnixStream, reason: &str) {
+    let _ = wire::write(stream, &Reply::Failed(reason.to_owned())).await;
+}

@@ -1,0 +1,99 @@
+//! The embedded state of one data directory, under its lock.
+
+use crate::cli::Place;
+use anyhow::{Context, bail};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tributary_backends::{
+    data_dir::DataDir,
+    tables::{self, Tables},
+    world::{SystemWorld, World},
+};
+use tributary_pipeline::lake::Lake;
+use url::Url;
+
+/// What every command on embedded state works on.
+#[derive(Debug)]
+pub struct State {
+    /// Keys, batches, rejects, idempotency, key index.
+    pub tables: Arc<dyn Tables>,
+    /// The Delta tables.
+    pub lake: Lake,
+    /// Where they are.
+    pub lake_url: Url,
+    /// Time and randomness.
+    pub world: Arc<dyn World>,
+}
+
+/// Locks the data directory (created when there is none).
+pub fn lock(data: &Path) -> anyhow::Result<DataDir> {
+    DataDir::lock(data).with_context(|| format!("cannot use the data directory {}", data.display()))
+}
+
+impl State {
+    /// Opens tables and lake; the caller holds the directory's lock.
+    pub fn open(directory: &DataDir, place: &Place) -> anyhow::Result<Self> {
+        let world: Arc<dyn World> = Arc::new(SystemWorld);
+        let tables = tables::embedded::open(&directory.tables(), world.clone())
+            .with_context(|| format!("cannot open the tables in {}", directory.tables().display()))?;
+        let lake_url = lake_url(place)?;
+        let lake = Lake::open(&lake_url).with_context(|| format!("cannot open the lake at {lake_url}"))?;
+        Ok(Self { tables, lake, lake_url, world })
+    }
+}
+
+/// `--lake` as a directory URL; `DIR/lake` when it is not given.
+pub fn lake_url(place: &Place) -> anyhow::Result<Url> {
+    let given = match &place.lake {
+        None => return directory_url(&place.data.join("lake")),
+        Some(given) => given,
+    };
+    if !given.contains("://") {
+        return directory_url(Path::new(given));
+    }
+    let mut url: Url = given.parse().with_context(|| format!("--lake {given} is not a URL"))?;
+    if url.scheme() != "file" {
+        bail!("--lake {given}: this build stores the lake on file:// only");
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+fn directory_url(path: &Path) -> anyhow::Result<Url> {
+    let absolute: PathBuf =
+        std::path::absolute(path).with_context(|| format!("cannot make {} absolute", path.display()))?;
+    match Url::from_directory_path(&absolute) {
+        Ok(url) => Ok(url),
+        Err(()) => bail!("{} cannot be put as a file:// URL", absolute.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(data: &str, lake: Option<&str>) -> String {
+        let place = Place { data: data.into(), lake: lake.map(str::to_owned) };
+        lake_url(&place).expect("a URL").to_string()
+    }
+
+    #[test]
+    fn the_lake_is_below_the_data_directory_unless_named() {
+        assert_eq!(url("/srv/t", None), "file:///srv/t/lake/");
+        assert_eq!(url("/srv/t", Some("/mnt/my lake")), "file:///mnt/my%20lake/");
+        assert_eq!(url("/srv/t", Some("file:///mnt/lake")), "file:///mnt/lake/");
+        assert!(url("./data", None).ends_with("/data/lake/"));
+    }
+
+    #[test]
+    fn other_stores_are_refused() {
+        let place = Place { data: "/srv/t".into(), lake: Some("s3://bucket/lake".to_owned()) };
+        let error = lake_url(&place).expect_err("refused").to_string();
+        assert!(error.contains("s3://bucket/lake"), "{error}");
+    }
+}

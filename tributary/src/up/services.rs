@@ -1,0 +1,198 @@
+//! The tasks of `up`: each must live as long as the process does, and they stop in the record's order.
+
+use super::{
+    Backends, Listeners, UpArgs,
+    pipeline::{self, PipelineHandle},
+    ready,
+};
+use crate::control::{self, server};
+use anyhow::{Context, anyhow};
+use prometheus_client::registry::Registry;
+use std::{fmt::Display, sync::Arc, time::Duration};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tributary_backends::log::RecordLog;
+use tributary_ingest_api::{Api, admin};
+use tributary_pipeline::{Pipeline, drained};
+
+/// From the signal on: requests in flight are answered, what was accepted lands, the lanes end, the rest ends. Together
+/// they leave a second of the ten that an operator is promised.
+const ANSWERED_BY: Duration = Duration::from_secs(4);
+const LANDED_BY: Duration = Duration::from_secs(7);
+const LANES_ENDED_BY: Duration = Duration::from_millis(8_500);
+const ALL_ENDED_BY: Duration = Duration::from_secs(9);
+/// How often it looks whether everything has landed.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// One task, and how to stop it.
+struct Service {
+    name: &'static str,
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: CancellationToken,
+}
+
+/// All tasks of `up`.
+pub struct Services {
+    api: Service,
+    lanes: Service,
+    control: Service,
+    admin: Service,
+}
+
+impl Services {
+    /// Starts them.
+    pub fn start(args: &UpArgs, listeners: Listeners, backends: &Backends) -> anyhow::Result<Self> {
+        let mut registry = Registry::with_prefix("tributary");
+        let (handle, pauses) = pipeline::handle();
+        let pipeline = new_pipeline(args, backends, &mut registry);
+        let api = new_api(args, backends, &mut registry);
+        let ready = ready::checks(backends, handle.clone());
+        let registry = Arc::new(registry);
+        let lanes = move |stop| pipeline::supervise(move |stop| pipeline.clone().run(stop), pauses, stop);
+        Ok(Self {
+            control: start_control(backends, handle)?,
+            lanes: Service::start("the pipeline", lanes),
+            api: Service::start("the API", |stop| tributary_ingest_api::serve(api, listeners.api, stop)),
+            admin: Service::start("the admin listener", |stop| admin::serve(listeners.admin, registry, ready, stop)),
+        })
+    }
+
+    /// Waits for the first task that ends by itself: none may.
+    pub async fn fault(&mut self) -> anyhow::Error {
+        let (name, ended) = tokio::select! {
+            ended = &mut self.api.task => (self.api.name, ended),
+            ended = &mut self.lanes.task => (self.lanes.name, ended),
+            ended = &mut self.control.task => (self.control.name, ended),
+            ended = &mut self.admin.task => (self.admin.name, ended),
+        };
+        let error = reason(ended).context(format!("{name} ended"));
+        tracing::error!("{error:#}");
+        error
+    }
+
+    /// Stops accepting, lands what was accepted, ends; each step by its time, and the next one in any case: what has
+    /// not landed stays in the log and lands at the next start.
+    pub async fn shut_down(self, log: &dyn RecordLog) {
+        let told = Instant::now();
+        tracing::info!("stopping: no more is accepted, what was accepted lands");
+        self.api.end(told + ANSWERED_BY).await;
+        if !self.lanes.task.is_finished() {
+            land(log, told + LANDED_BY).await;
+        }
+        self.lanes.end(told + LANES_ENDED_BY).await;
+        self.control.end(told + ALL_ENDED_BY).await;
+        self.admin.end(told + ALL_ENDED_BY).await;
+        tracing::info!(after = ?told.elapsed(), "stopped");
+    }
+}
+
+impl Service {
+    fn start<F, E>(name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<anyhow::Error>,
+    {
+        let stop = CancellationToken::new();
+        let running = run(stop.clone());
+        Self { name, task: tokio::spawn(async move { running.await.map_err(Into::into) }), stop }
+    }
+
+    /// Tells it to stop and waits until it has, or until `by`.
+    async fn end(mut self, by: Instant) {
+        self.stop.cancel();
+        // One that has ended already was reported as a fault, and may not be asked again.
+        if self.task.is_finished() {
+            return;
+        }
+        match timeout_at(by, &mut self.task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(ended) => tracing::error!("{}: {:#}", self.name, reason(ended)),
+            Err(_) => {
+                tracing::warn!("{} did not end in time and is abandoned", self.name);
+                self.task.abort();
+            }
+        }
+    }
+}
+
+fn reason(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("nobody told it to"),
+        Ok(Err(error)) => error,
+        Err(panic) => anyhow!("a bug: {panic}"),
+    }
+}
+
+fn new_pipeline(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> Pipeline {
+    let config = tributary_pipeline::Config {
+        landing_deadline: args.landing_deadline,
+        stop_grace: LANES_ENDED_BY - LANDED_BY,
+        ..Default::default()
+    };
+    let state = &backends.state;
+    Pipeline::new(
+        backends.log.clone(),
+        state.tables.clone(),
+        state.lake.clone(),
+        state.world.clone(),
+        config,
+        registry,
+    )
+}
+
+fn new_api(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> Api {
+    let mut config = tributary_ingest_api::Config::default();
+    config.load.rate_limit = args.rate_limit;
+    config.timeouts.stop = ANSWERED_BY - Duration::from_secs(1);
+    let state = &backends.state;
+    Api::new(backends.log.clone(), state.tables.clone(), state.world.clone(), backends.lanes, config, registry)
+}
+
+fn start_control(backends: &Backends, pipeline: PipelineHandle) -> anyhow::Result<Service> {
+    let data = backends.data.clone();
+    let listener = control::wire::listen(&data)
+        .with_context(|| format!("cannot listen on the control socket in {}", data.display()))?;
+    let state = backends.state.clone();
+    Ok(Service::start("the control socket", |stop| server::serve(listener, state, pipeline, data, stop)))
+}
+
+async fn land(log: &dyn RecordLog, by: Instant) {
+    loop {
+        match drained(log).await {
+            Ok(true) => return,
+            Ok(false) if Instant::now() < by => tokio::time::sleep(LOOK_EVERY).await,
+            Ok(false) => return left_behind(&"there is more than fits into the time"),
+            Err(error) => return left_behind(&error),
+        }
+    }
+}
+
+fn left_behind(why: &dyn Display) {
+    tracing::warn!("not everything has landed ({why}): the rest is safe in the log and lands at the next start");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_apart_from_one_that_fails() {
+        let panics = tokio::spawn(async { panic!("oh no") });
+        assert!(reason(panics.await).to_string().starts_with("a bug: "));
+        let fails = tokio::spawn(async { Err(anyhow!("disk gone")) });
+        assert_eq!(reason(fails.await).to_string(), "disk gone");
+        let ends = tokio::spawn(async { Ok(()) });
+        assert_eq!(reason(ends.await).to_string(), "nobody told it to");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_stop_is_abandoned_in_time() {
+        let deaf = Service::start("deaf", |_| std::future::pending::<anyhow::Result<()>>());
+        let started = Instant::now();
+        deaf.end(started + ANSWERED_BY).await;
+        assert_eq!(started.elapsed().as_secs(), ANSWERED_BY.as_secs());
+    }
+}
