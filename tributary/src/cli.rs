@@ -70,8 +70,11 @@ pub struct Remote {
     pub key: String,
 }
 
-/// `500ms`, `30s`, `10m`, `1h 30m` → a duration, for clap.
+/// `500ms`, `30s`, `10m`, `1h 30m`, or plain seconds → a duration, for clap.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
     let signed: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
     Duration::try_from(signed).map_err(|_| "a duration is not negative".to_owned())
 }
@@ -136,7 +139,8 @@ mod tests {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert!(duration("-1s").is_err() && duration("10").is_err() && duration("").is_err());
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert!(duration("-1s").is_err() && duration("soon").is_err() && duration("").is_err());
     }
 
     fn collect_examples(command: &mut clap::Command, examples: &mut Vec<String>) {

@@ -56,7 +56,13 @@ pub struct CreateArgs {
     #[arg(long, env = "TRIBUTARY_SOURCE", value_name = "NAME", value_parser = parse_name)]
     pub source: String,
     /// What it may do (again for more than one); api:write may also read
-    #[arg(long = "permission", env = "TRIBUTARY_PERMISSION", value_name = "PERMISSION", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "permission",
+        env = "TRIBUTARY_PERMISSION",
+        value_name = "PERMISSION",
+        value_delimiter = ',',
+        required = true
+    )]
     pub permissions: Vec<PermissionName>,
     /// Requests per second that it may make, 0 for any number [default: what `up` was given]
     #[arg(long, env = "TRIBUTARY_RATE_LIMIT", value_name = "N")]
@@ -211,7 +217,8 @@ mod tests {
             last_used_at: None,
             revoked_at: Some(1_000),
         };
-        let expected = "key_1 acme loader crm api:write,api:read off 1970-01-01T00:00:00Z never revoked 1970-01-01T00:00:01Z";
+        let expected =
+            "key_1 acme loader crm api:write,api:read off 1970-01-01T00:00:00Z never revoked 1970-01-01T00:00:01Z";
         assert_eq!(row(&key).join(" "), expected);
         assert!(!serde_json::to_string(&key).expect("json").contains("hash"));
     }

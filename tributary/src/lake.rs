@@ -109,22 +109,25 @@ async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
             output::note("the lake has no tables yet");
         }
     }
-    let sound = tables.iter().all(|table| table.findings.is_empty());
+    let sound = tables.iter().all(|table| table.finding_count == 0);
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The lines about one table.
 fn report(table: &CheckedTable) -> Vec<String> {
-    let verdict = match table.findings.len() {
+    let verdict = match table.finding_count {
         0 => "all agrees".to_owned(),
         1 => "1 finding".to_owned(),
         many => format!("{many} findings"),
     };
     let head = format!(
-        "{}: version {}, {} files, {} rows: {verdict}",
-        table.workspace, table.table_version, table.files, table.live_rows
+        "{}: version {}, {} files, {} rows, {} index entries: {verdict}",
+        table.workspace, table.version, table.files, table.live_rows, table.index_entries
     );
-    std::iter::once(head).chain(table.findings.iter().map(|finding| format!("  - {finding}"))).collect()
+    let unlisted = table.finding_count.saturating_sub(table.findings.len() as u64);
+    let more = (unlisted > 0).then(|| format!("  - and {unlisted} more"));
+    let findings = table.findings.iter().map(|finding| format!("  - {finding}"));
+    std::iter::once(head).chain(findings).chain(more).collect()
 }
 
 async fn rebuild_index(args: RebuildArgs) -> anyhow::Result<ExitCode> {
@@ -153,13 +156,20 @@ mod tests {
     fn a_report_lists_every_finding() {
         let mut table = CheckedTable {
             workspace: "acme".to_owned(),
-            table_version: 7,
+            version: 7,
             files: 3,
             live_rows: 40,
+            deleted_rows: 2,
+            index_entries: 40,
+            landed: 40,
+            finding_count: 0,
             findings: Vec::new(),
         };
-        assert_eq!(report(&table), ["acme: version 7, 3 files, 40 rows: all agrees"]);
+        assert_eq!(report(&table), ["acme: version 7, 3 files, 40 rows, 40 index entries: all agrees"]);
+        table.finding_count = 3;
         table.findings = vec!["one".to_owned(), "two".to_owned()];
-        assert_eq!(report(&table), ["acme: version 7, 3 files, 40 rows: 2 findings", "  - one", "  - two"]);
+        let lines = report(&table);
+        assert!(lines[0].ends_with(": 3 findings"));
+        assert_eq!(lines[1..], ["  - one", "  - two", "  - and 1 more"]);
     }
 }

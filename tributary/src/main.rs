@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let quiet = !matches!(cli.command, Command::Up(_));
     logging::start(&cli.logging, quiet)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(dispatch(cli));
     // A blocking read that nobody waits for any more must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn tables_are_plain_text() {
-        let text = render(&["ID", "LABEL"], [vec!["k1".to_owned(), "a label".to_owned()], vec!["k22".into(), "b".into()]]);
+        let text =
+            render(&["ID", "LABEL"], [vec!["k1".to_owned(), "a label".to_owned()], vec!["k22".into(), "b".into()]]);
         assert_eq!(text, " ID   LABEL\n k1   a label\n k22  b");
     }
 

@@ -36,8 +36,8 @@ impl State {
     /// Opens tables and lake; the caller holds the directory's lock.
     pub fn open(directory: &DataDir, place: &Place) -> anyhow::Result<Self> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let tables = tables::embedded::open(&directory.tables(), world.clone())
-            .with_context(|| format!("cannot open the tables in {}", directory.tables().display()))?;
+        let tables = tables::embedded::open(&directory.tables_dir(), world.clone())
+            .with_context(|| format!("cannot open the tables in {}", directory.tables_dir().display()))?;
         let lake_url = lake_url(place)?;
         let lake = Lake::open(&lake_url).with_context(|| format!("cannot open the lake at {lake_url}"))?;
         Ok(Self { tables, lake, lake_url, world })

@@ -64,7 +64,8 @@ impl Client {
         let request = self.http.get(url).header("x-api-key", &self.key);
         let request = request.timeout(Duration::from_secs(seconds + ANSWER_WITHIN));
         let passing = |error: reqwest::Error| Trouble::Passing {
-            error: anyhow::Error::new(error).context(format!("no answer from {}: does `tributary up` run there?", self.base)),
+            error: anyhow::Error::new(error)
+                .context(format!("no answer from {}: does `tributary up` run there?", self.base)),
             after: None,
         };
         let response = request.send().await.map_err(passing)?;
@@ -72,7 +73,9 @@ impl Client {
         let body = response.bytes().await.map_err(passing)?;
         if status.is_success() {
             let read = serde_json::from_slice(&body);
-            return read.with_context(|| format!("{} did not answer like tributary", self.base)).map_err(Trouble::Final);
+            return read
+                .with_context(|| format!("{} did not answer like tributary", self.base))
+                .map_err(Trouble::Final);
         }
         let error = refusal(status, &body);
         match status {

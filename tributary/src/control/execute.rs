@@ -4,6 +4,7 @@ use super::{Answer, CheckedTable, CreatedKey, KeyView, NewKey, RebuiltIndex, Req
 use crate::{state::State, up::pipeline::PipelineHandle};
 use anyhow::{Context, ensure};
 use tributary_ingest_api::keys::{self, check_name};
+use tributary_pipeline::{check, rebuild_index};
 use tributary_schemas::limits::MAX_LIVE_KEYS;
 
 /// Longest label of a key, in characters.
@@ -33,7 +34,9 @@ pub async fn execute(state: &State, pipeline: Option<&PipelineHandle>, request: 
         Request::CheckLake { workspace } => {
             let mut checked = Vec::new();
             for workspace in chosen(state, workspace).await? {
-                checked.push(check_table(state, workspace).await?);
+                let report = check::run(&state.lake, &*state.tables, Some(&workspace)).await;
+                let report = report.with_context(|| format!("cannot check the table of workspace {workspace}"))?;
+                checked.extend(report.tables.into_iter().map(CheckedTable::from));
             }
             Ok(Answer::Checked(checked))
         }
@@ -46,7 +49,9 @@ pub async fn execute(state: &State, pipeline: Option<&PipelineHandle>, request: 
             };
             let mut rebuilt = Vec::new();
             for workspace in chosen {
-                rebuilt.push(rebuild_index(state, workspace).await?);
+                let entries = rebuild_index(&state.lake, &*state.tables, Some(&workspace)).await;
+                let entries = entries.with_context(|| format!("cannot rebuild the index of workspace {workspace}"))?;
+                rebuilt.push(RebuiltIndex { workspace, entries });
             }
             Ok(Answer::IndexRebuilt(rebuilt))
         }
@@ -85,14 +90,4 @@ async fn chosen(state: &State, workspace: Option<String>) -> anyhow::Result<Vec<
     check_name(&workspace)?;
     ensure!(all.contains(&workspace), "workspace {workspace} has no table in {}", state.lake_url);
     Ok(vec![workspace])
-}
-
-async fn check_table(state: &State, workspace: String) -> anyhow::Result<CheckedTable> {
-    let _ = (state, &workspace);
-    todo!("PIPELINE")
-}
-
-async fn rebuild_index(state: &State, workspace: String) -> anyhow::Result<RebuiltIndex> {
-    let _ = (state, &workspace);
-    todo!("PIPELINE")
 }

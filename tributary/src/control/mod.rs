@@ -7,9 +7,9 @@
 use crate::{cli::Place, state};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use tokio::net::UnixStream;
 use tributary_backends::tables::{ApiKey, Permission};
+use tributary_pipeline::check::TableReport;
 
 pub mod execute;
 pub mod server;
@@ -108,12 +108,35 @@ impl From<ApiKey> for KeyView {
 #[serde(rename_all = "camelCase")]
 pub struct CheckedTable {
     pub workspace: String,
-    pub table_version: u64,
+    pub version: u64,
     pub files: u64,
     /// Rows that a reader sees.
     pub live_rows: u64,
-    /// What does not agree; empty when all is well.
+    /// Rows that deletion vectors mark.
+    pub deleted_rows: u64,
+    pub index_entries: u64,
+    /// Identities that have landed, by the lanes' own counters.
+    pub landed: u64,
+    /// Everything that does not agree; 0 when all is well.
+    pub finding_count: u64,
+    /// The first hundred of it, in words.
     pub findings: Vec<String>,
+}
+
+impl From<TableReport> for CheckedTable {
+    fn from(report: TableReport) -> Self {
+        Self {
+            workspace: report.workspace,
+            version: report.version,
+            files: report.files,
+            live_rows: report.live_rows,
+            deleted_rows: report.deleted_rows,
+            index_entries: report.index_entries,
+            landed: report.landed,
+            finding_count: report.finding_count,
+            findings: report.findings,
+        }
+    }
 }
 
 /// One workspace's index, made anew.
@@ -142,10 +165,7 @@ pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
     if !place.data.is_dir() {
         // Creating a key prepares a directory for its first `up`; the others have nothing to work on.
         if !matches!(request, Request::CreateKey(_)) {
-            bail!(
-                "there is no data directory {}: name the one of `tributary up` with --data",
-                place.data.display()
-            );
+            bail!("there is no data directory {}: name the one of `tributary up` with --data", place.data.display());
         }
         crate::output::note(&format!("creating the data directory {}", place.data.display()));
     }
@@ -170,8 +190,3 @@ async fn ask_running(mut stream: UnixStream, request: &Request) -> anyhow::Resul
 /// The running process answered something that this one did not ask for.
 pub const OTHER_VERSION: &str =
     "the running `tributary up` gave an unexpected answer: is it of another version? Restart it";
-
-/// Name of the socket in the data directory.
-pub fn socket_path(data: &Path) -> std::path::PathBuf {
-    data.join("socket")
-}

@@ -1,6 +1,6 @@
 //! The running process's side of the socket.
 
-use super::{Reply, Request, execute, socket_path, wire};
+use super::{Reply, Request, execute, wire};
 use crate::{state::State, up::pipeline::PipelineHandle};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -8,6 +8,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tributary_backends::data_dir::DataDir;
 
 /// A client of ours sends its request at once.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ pub async fn serve(
     };
     tasks.close();
     tasks.wait().await;
-    if let Err(error) = wire::remove(&socket_path(&data)) {
+    if let Err(error) = wire::remove(&DataDir::socket_path(&data)) {
         tracing::warn!(%error, "the control socket stays behind");
     }
     outcome

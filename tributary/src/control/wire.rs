@@ -1,6 +1,5 @@
 //! The socket and what goes over it: one line of JSON each way.
 
-use super::socket_path;
 use anyhow::{Context, ensure};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -13,6 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
 };
+use tributary_backends::data_dir::DataDir;
 
 /// Longest message. A check of very many tables is the longest answer there is.
 const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
@@ -27,7 +27,7 @@ pub fn listen(data: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     // Only under its final name can it be found, and then it is already closed to others.
     std::fs::set_permissions(data.join("socket.new"), Permissions::from_mode(0o600))?;
-    std::fs::rename(data.join("socket.new"), socket_path(data))?;
+    std::fs::rename(data.join("socket.new"), DataDir::socket_path(data))?;
     Ok(listener)
 }
 
@@ -47,7 +47,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Somebody may listen, but not to this user.
 pub async fn connect(data: &Path) -> anyhow::Result<Option<UnixStream>> {
-    let file = socket_path(data);
+    let file = DataDir::socket_path(data);
     let (path, _directory) = short_path(data, "socket").with_context(|| format!("cannot open {}", data.display()))?;
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Some(stream)),

@@ -109,9 +109,9 @@ impl Listeners {
 async fn bind(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                ": another program has this port, perhaps another `tributary up`; choose another with {flag}"
-            ),
+            std::io::ErrorKind::AddrInUse => {
+                format!(": another program has this port, perhaps another `tributary up`; choose another with {flag}")
+            }
             std::io::ErrorKind::PermissionDenied => {
                 format!(": this user may not use this port; choose one above 1023 with {flag}")
             }
@@ -141,8 +141,8 @@ async fn open(directory: Arc<DataDir>, place: Place, lanes: WantedLanes) -> anyh
     let (lock, world) = (directory.clone(), state.world.clone());
     let log = spawn_blocking(move || {
         let options = log::embedded::Options { lanes, ..Default::default() };
-        log::embedded::open(&lock.log(), options, world)
-            .with_context(|| format!("cannot open the log in {}", lock.log().display()))
+        log::embedded::open(&lock.log_dir(), options, world)
+            .with_context(|| format!("cannot open the log in {}", lock.log_dir().display()))
     });
     let log = log.await.context("opening the log")??;
     Ok(Backends { state: Arc::new(state), log, lanes, data, _lock: directory })

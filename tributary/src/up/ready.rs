@@ -5,6 +5,7 @@ use futures::{FutureExt, future::BoxFuture};
 use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 use tributary_backends::log::{LogError, RecordLog, Topic};
 use tributary_ingest_api::admin::Ready;
+use tributary_pipeline::Health;
 
 /// A backend that takes longer is not ready to be relied on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -12,17 +13,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 type Answers = Vec<(String, Result<(), String>)>;
 
 /// The checks of `/readyz`: log, tables, lake, lanes.
-pub fn checks(backends: &Backends, pipeline: PipelineHandle) -> Ready {
+pub fn checks(backends: &Backends, pipeline: PipelineHandle, health: Health) -> Ready {
     let (state, log) = (backends.state.clone(), backends.log.clone());
     Arc::new(move || -> BoxFuture<'static, Answers> {
-        let (state, log, pipeline) = (state.clone(), log.clone(), pipeline.clone());
+        let (state, log, pipeline, health) = (state.clone(), log.clone(), pipeline.clone(), health.clone());
         async move {
             let (log, tables, lake) = futures::join!(
-                answer(watermarks(&*log)),
-                answer(state.tables.keys(Some(super::announce::FIRST_WORKSPACE))),
-                answer(state.lake.workspaces()),
+                answer(ANSWER_WITHIN, watermarks(&*log)),
+                answer(ANSWER_WITHIN, state.tables.keys(Some(super::announce::FIRST_WORKSPACE))),
+                answer(ANSWER_WITHIN, state.lake.workspaces()),
             );
-            let lanes = if pipeline.is_alive() { Ok(()) } else { Err("the pipeline has stopped".to_owned()) };
+            let lanes = if pipeline.is_alive() { health.check() } else { Err("the pipeline has stopped".to_owned()) };
             [("log", log), ("tables", tables), ("lake", lake), ("lanes", lanes)]
                 .map(|(name, answer)| (name.to_owned(), answer))
                 .into()
@@ -31,10 +32,10 @@ pub fn checks(backends: &Backends, pipeline: PipelineHandle) -> Ready {
     })
 }
 
-async fn answer<T, E: Display>(asked: impl Future<Output = Result<T, E>>) -> Result<(), String> {
-    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+async fn answer<T, E: Display>(within: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<(), String> {
+    match tokio::time::timeout(within, asked).await {
         Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
+        Err(_) => Err(format!("no answer within {within:?}")),
     }
 }
 
@@ -51,11 +52,11 @@ async fn watermarks(log: &dyn RecordLog) -> Result<(), LogError> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_backend_that_hangs_or_fails_is_not_ready() {
-        assert_eq!(answer(async { Ok::<_, String>(7) }).await, Ok(()));
-        assert_eq!(answer(async { Err::<(), _>("away") }).await, Err("away".to_owned()));
-        let hangs = answer(std::future::pending::<Result<(), String>>()).await;
-        assert_eq!(hangs, Err("no answer within 5 s".to_owned()));
+        assert_eq!(answer(ANSWER_WITHIN, async { Ok::<_, String>(7) }).await, Ok(()));
+        assert_eq!(answer(ANSWER_WITHIN, async { Err::<(), _>("away") }).await, Err("away".to_owned()));
+        let hangs = answer(Duration::from_millis(1), std::future::pending::<Result<(), String>>()).await;
+        assert_eq!(hangs, Err("no answer within 1ms".to_owned()));
     }
 }
