@@ -33,7 +33,7 @@ pub enum PipelineError {
 }
 
 /// All lanes, the small topics and the sweep of one process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pipeline {
     pub(crate) context: Arc<Context>,
 }

@@ -27,10 +27,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// Libraries whose `info` tells of every snapshot and every table file: heard only when named in the filter.
+const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_default_engine=warn";
+
 /// Starts logging; `quiet` commands log only warnings unless told otherwise.
 pub fn start(args: &LoggingArgs, quiet: bool) -> anyhow::Result<()> {
     let wanted = args.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
-    let filter = EnvFilter::try_new(wanted).with_context(|| format!("--log {wanted}: not a filter"))?;
+    let filter =
+        EnvFilter::try_new(format!("{CHATTY},{wanted}")).with_context(|| format!("--log {wanted}: not a filter"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -39,7 +39,8 @@ impl State {
         let tables = tables::embedded::open(&directory.tables_dir(), world.clone())
             .with_context(|| format!("cannot open the tables in {}", directory.tables_dir().display()))?;
         let lake_url = lake_url(place)?;
-        let lake = Lake::open(&lake_url).with_context(|| format!("cannot open the lake at {lake_url}"))?;
+        let lake =
+            Lake::open(&lake_url, world.clone()).with_context(|| format!("cannot open the lake at {lake_url}"))?;
         Ok(Self { tables, lake, lake_url, world })
     }
 }

@@ -5,6 +5,7 @@ use crate::{state::State, up::pipeline::PipelineHandle};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::{UnixListener, UnixStream},
+    runtime::Handle,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,11 +31,15 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let (state, pipeline, stop) = (state.clone(), pipeline.clone(), stop.clone());
-                tasks.spawn(async move {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = answer(stream, &state, &pipeline) => {}
-                    }
+                let runtime = Handle::current();
+                // Checks and rebuilds read whole tables: on a thread of their own they hold up nobody else's work.
+                tasks.spawn_blocking(move || {
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = answer(stream, &state, &pipeline) => {}
+                        }
+                    });
                 });
             }
             Err(error) => {

@@ -45,7 +45,7 @@ pub struct Services {
 impl Services {
     /// Starts them.
     pub fn start(args: &UpArgs, listeners: Listeners, backends: &Backends) -> anyhow::Result<Self> {
-        let mut registry = Registry::with_prefix("tributary");
+        let mut registry = Registry::default();
         let (handle, pauses) = pipeline::handle();
         let pipeline = new_pipeline(args, backends, &mut registry);
         let api = new_api(args, backends, &mut registry);

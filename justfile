@@ -1,0 +1,33 @@
+# `just` lists these.
+default:
+    @just --list --unsorted
+
+# Everything in one process, on ./data
+up *ARGS:
+    cargo run --release -- up {{ARGS}}
+
+# What CI's last step runs
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+fmt:
+    cargo fmt
+
+lint:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All of CI
+ci:
+    .ci/run
+
+# One fuzz target (see fuzz/fuzz_targets), for so many seconds; needs a nightly toolchain and cargo-fuzz
+fuzz TARGET SECONDS="900":
+    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+
+bench *ARGS:
+    cargo run --release -p tributary-benches -- {{ARGS}}
+
+# The real records through `send` into a fresh `up`, read back with DuckDB
+main-job *ARGS:
+    tests/main_job.sh {{ARGS}}
