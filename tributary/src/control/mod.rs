@@ -13,6 +13,8 @@ use tributary_pipeline::check::TableReport;
 
 pub mod execute;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 /// Something to do on embedded state.
