@@ -13,7 +13,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tributary_backends::{
     data_dir::DataDir,
-    log::{self, RecordLog},
+    log::{self, LogError, RecordLog},
 };
 use tributary_schemas::identity::Lanes;
 
@@ -141,11 +141,24 @@ async fn open(directory: Arc<DataDir>, place: Place, lanes: WantedLanes) -> anyh
     let (lock, world) = (directory.clone(), state.world.clone());
     let log = spawn_blocking(move || {
         let options = log::embedded::Options { lanes, ..Default::default() };
-        log::embedded::open(&lock.log_dir(), options, world)
-            .with_context(|| format!("cannot open the log in {}", lock.log_dir().display()))
+        log::embedded::open(&lock.log_dir(), options, world).map_err(|error| {
+            anyhow::anyhow!("cannot open the log in {}: {error}{}", lock.log_dir().display(), advice(&error))
+        })
     });
     let log = log.await.context("opening the log")??;
     Ok(Backends { state: Arc::new(state), log, lanes, data, _lock: directory })
+}
+
+/// What an operator can do about a log that does not open.
+fn advice(error: &LogError) -> &'static str {
+    match error {
+        LogError::Corrupt { .. } => {
+            ". Nothing was changed. What has landed is safe in the lake. Bring the file back from a copy of the disk; \
+             without one, start an empty data directory with an empty lake and send the records again"
+        }
+        LogError::Full(_) => ". Make room on this disk and start again",
+        LogError::Unavailable(_) | LogError::Fenced { .. } | LogError::Halted(_) => "",
+    }
 }
 
 /// What the operator says about lanes.
