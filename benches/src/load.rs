@@ -1,0 +1,206 @@
+//! The load generator: this program again as a process of its own, so that its work is not counted as the server's.
+//!
+//! It says `ready` once it has read the records, begins when it is told to, and ends with one line of JSON.
+
+use crate::{
+    measure::quantile,
+    messages::{Messages, Order},
+};
+use anyhow::{Context, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::Instant,
+};
+
+/// What to send, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Gzipped NDJSON of real messages
+    #[arg(long)]
+    pub messages: PathBuf,
+    /// Where to
+    #[arg(long)]
+    pub url: String,
+    /// API key
+    #[arg(long)]
+    pub key: String,
+    /// Records in all
+    #[arg(long)]
+    pub records: u64,
+    /// In which order
+    #[arg(long, value_enum)]
+    pub order: Order,
+    /// Records of one body
+    #[arg(long, default_value_t = 1_000)]
+    pub body_records: u64,
+    /// Bodies of as many bytes as may be, padded in `data`, instead of so many records
+    #[arg(long)]
+    pub body_bytes: Option<usize>,
+    /// Connections
+    #[arg(long, default_value_t = 8)]
+    pub connections: usize,
+    /// Records per second; without it as fast as the answers come
+    #[arg(long)]
+    pub rate: Option<u64>,
+}
+
+/// What became of it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Sent {
+    /// Records that got a `202`.
+    pub records: u64,
+    /// Bodies that got a `202`.
+    pub bodies: u64,
+    /// Answers `503` and `429`, each sent again.
+    pub refused: u64,
+    /// Half of the answers came within so many milliseconds.
+    pub p50_ms: f64,
+    /// 99 of 100 did.
+    pub p99_ms: f64,
+}
+
+/// A running load generator.
+#[derive(Debug)]
+pub struct Load {
+    child: Child,
+    commands: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Load {
+    /// Starts the process and waits until it has read the records.
+    pub async fn start(args: &LoadArgs) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("load").arg("--messages").arg(&args.messages).args(["--url", &args.url, "--key", &args.key]);
+        let order = clap::ValueEnum::to_possible_value(&args.order).context("an order without a name")?;
+        command.args(["--records", &args.records.to_string(), "--order", order.get_name()]);
+        command.args(["--body-records", &args.body_records.to_string()]);
+        command.args(["--connections", &args.connections.to_string()]);
+        if let Some(bytes) = args.body_bytes {
+            command.args(["--body-bytes", &bytes.to_string()]);
+        }
+        if let Some(rate) = args.rate {
+            command.args(["--rate", &rate.to_string()]);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let commands = child.stdin.take().context("no pipe")?;
+        let mut answers = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+        ensure!(answers.next_line().await?.as_deref() == Some("ready"), "the load generator did not start");
+        Ok(Self { child, commands, answers })
+    }
+
+    /// Has it send everything.
+    pub async fn run(mut self) -> anyhow::Result<Sent> {
+        self.commands.write_all(b"go\n").await?;
+        let answer = self.answers.next_line().await?.context("the load generator failed")?;
+        self.child.wait().await?;
+        Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+/// The process itself.
+#[expect(clippy::print_stdout, reason = "its standard output is the pipe to the process that started it")]
+pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
+    let messages = Arc::new(Messages::read(&args.messages)?);
+    println!("ready");
+    let mut go = String::new();
+    std::io::stdin().read_line(&mut go)?;
+    ensure!(go == "go\n", "nobody wants anything sent");
+    let sent = send(Arc::new(args), messages).await?;
+    println!("{}", serde_json::to_string(&sent)?);
+    Ok(())
+}
+
+async fn send(args: Arc<LoadArgs>, messages: Arc<Messages>) -> anyhow::Result<Sent> {
+    let client = reqwest::Client::builder().pool_max_idle_per_host(args.connections).build()?;
+    let (next, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let connection = |_| {
+        let (args, messages, client, next) = (args.clone(), messages.clone(), client.clone(), next.clone());
+        tokio::spawn(async move { connection(&args, &messages, &client, &next, started).await })
+    };
+    let connections: Vec<_> = (0..args.connections).map(connection).collect();
+    let (mut sent, mut took) = (Sent::default(), Vec::new());
+    for connection in connections {
+        let (part, times) = connection.await??;
+        sent.records += part.records;
+        sent.bodies += part.bodies;
+        sent.refused += part.refused;
+        took.extend(times);
+    }
+    sent.p50_ms = quantile(&mut took, 0.5).as_secs_f64() * 1e3;
+    sent.p99_ms = quantile(&mut took, 0.99).as_secs_f64() * 1e3;
+    Ok(sent)
+}
+
+async fn connection(
+    args: &LoadArgs,
+    messages: &Messages,
+    client: &reqwest::Client,
+    next: &AtomicU64,
+    started: Instant,
+) -> anyhow::Result<(Sent, Vec<Duration>)> {
+    let (mut sent, mut took) = (Sent::default(), Vec::new());
+    loop {
+        let first = next.fetch_add(args.body_records, Ordering::Relaxed);
+        if first >= args.records {
+            return Ok((sent, took));
+        }
+        let last = (first + args.body_records).min(args.records);
+        if let Some(rate) = args.rate {
+            tokio::time::sleep_until(started + Duration::from_secs_f64(first as f64 / rate as f64)).await;
+        }
+        let body = bytes::Bytes::from(body(args, messages, first, last));
+        let begun = Instant::now();
+        sent.refused += post(args, client, body).await?;
+        took.push(begun.elapsed());
+        sent.records += last - first;
+        sent.bodies += 1;
+    }
+}
+
+fn body(args: &LoadArgs, messages: &Messages, first: u64, last: u64) -> Vec<u8> {
+    let mut body = Vec::new();
+    for place in first..last {
+        args.order.write(messages, place, args.records, &mut body);
+    }
+    if let Some(wanted) = args.body_bytes
+        && let Some(end) = body.len().checked_sub(2)
+        && wanted > body.len()
+    {
+        // White space before the last brace is part of the record, and of no field.
+        let padding = std::iter::repeat_n(b' ', wanted - body.len());
+        body.splice(end..end, padding);
+    }
+    body
+}
+
+/// Sends a body until it is taken; how often it was refused.
+async fn post(args: &LoadArgs, client: &reqwest::Client, body: bytes::Bytes) -> anyhow::Result<u64> {
+    let mut refused = 0;
+    loop {
+        let request = client.post(&args.url).header("x-api-key", &args.key).header("content-type", "application/x-ndjson");
+        let response = request.body(body.clone()).send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        match status {
+            202 => return Ok(refused),
+            429 | 503 => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            _ => anyhow::bail!("{status}: {text}"),
+        }
+    }
+}
