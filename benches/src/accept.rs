@@ -84,7 +84,8 @@ async fn receive(input: &Input, records: u64) -> anyhow::Result<Cost> {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let server = tokio::spawn(async { axum::serve(listener, Router::new().route("/api/v1/ingest", post(forget))).await });
+    let server =
+        tokio::spawn(async { axum::serve(listener, Router::new().route("/api/v1/ingest", post(forget))).await });
     let (cost, _) = under_load(input, address, "none", records).await?;
     server.abort();
     Ok(cost)

@@ -39,7 +39,8 @@ pub async fn measure(dir: &Path, records: u64) -> anyhow::Result<Vec<Row>> {
     let (_member, mut reader) = assigned(&backends, steps.part.lane).await?;
     while steps.chunk(&mut *reader).await? {}
     let Costs { fetch, decode, index, write, commit } = steps.costs;
-    let named = [("fetch", fetch), ("decode", decode), ("lookup, upsert", index), ("Parquet", write), ("commit", commit)];
+    let named =
+        [("fetch", fetch), ("decode", decode), ("lookup, upsert", index), ("Parquet", write), ("commit", commit)];
     Ok(named.map(|(name, cost)| Row::new(format!("land, part: {name}")).cost(records, cost)).into())
 }
 

@@ -190,7 +190,8 @@ fn body(args: &LoadArgs, messages: &Messages, first: u64, last: u64) -> Vec<u8> 
 async fn post(args: &LoadArgs, client: &reqwest::Client, body: bytes::Bytes) -> anyhow::Result<u64> {
     let mut refused = 0;
     loop {
-        let request = client.post(&args.url).header("x-api-key", &args.key).header("content-type", "application/x-ndjson");
+        let request =
+            client.post(&args.url).header("x-api-key", &args.key).header("content-type", "application/x-ndjson");
         let response = request.body(body.clone()).send().await?;
         let status = response.status().as_u16();
         let text = response.text().await?;

@@ -189,7 +189,9 @@ mod tests {
         assert!(written(Order::Once, 7).contains(r#""episode":"e~7","turn""#));
         let again = written(Order::Again, 96);
         assert!(again.contains(r#""episode":"e~19""#) && again.contains(r#""data":{"edition":1,"a":1}"#), "{again}");
-        assert!(written(Order::Dates, 1).contains(r#""_event_at":"1900-01-02T03:04:05Z","_vendor_ids":{"episode":"e~1""#));
+        assert!(
+            written(Order::Dates, 1).contains(r#""_event_at":"1900-01-02T03:04:05Z","_vendor_ids":{"episode":"e~1""#)
+        );
     }
 
     #[test]
