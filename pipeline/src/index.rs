@@ -194,11 +194,11 @@ pub async fn rebuild_index(lake: &Lake, tables: &dyn Tables, workspace: Option<&
 
 /// Lanes that have ever committed to a table.
 pub(crate) fn lanes(table: &Table) -> BTreeSet<u32> {
-    let committed = table.txns().keys().filter_map(|name| name.strip_prefix("lane-")?.parse().ok());
+    let committed = table.txns().keys().filter_map(|name| TxnNames::lane_of(name));
     committed.chain(table.files().into_iter().map(|file| file.lane)).collect()
 }
 
 /// Live rows that the lanes' counters speak of.
 pub(crate) fn landed(table: &Table) -> u64 {
-    lanes(table).into_iter().map(|lane| TxnNames::of(lane).outcomes(table).landed).sum()
+    lanes(table).into_iter().map(|lane| TxnNames::of(lane, "").outcomes(table).landed).sum()
 }

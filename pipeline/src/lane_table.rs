@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::time::Instant;
 use tributary_backends::{
     crash,
+    log::Topic,
     tables::{IndexPart, Location},
 };
 
@@ -32,15 +33,22 @@ pub(crate) struct TxnNames {
 }
 
 impl TxnNames {
-    pub(crate) fn of(lane: u32) -> Self {
+    /// The position is that in one log, named by its id: a log made anew counts from 0, and a position of the one before
+    /// it would make the lane skip what it has never seen.
+    pub(crate) fn of(lane: u32, log: &str) -> Self {
         let name = |counter: &str| format!("lane-{lane}.{counter}");
         Self {
-            position: format!("lane-{lane}"),
+            position: format!("lane-{lane}@{log}"),
             landed: name("landed"),
             overwritten: name("overwritten"),
             unchanged: name("unchanged"),
             dead_lettered: name("dead-lettered"),
         }
+    }
+
+    /// The lane that an application id speaks of.
+    pub(crate) fn lane_of(name: &str) -> Option<u32> {
+        name.strip_prefix("lane-")?.split(['.', '@']).next()?.parse().ok()
     }
 
     /// The counters as the table's version has them.
@@ -83,12 +91,13 @@ impl LaneTable {
     pub(crate) async fn open(context: Arc<Context>, workspace: &str, lane: u32) -> Result<Self, Trouble> {
         let mut table = patiently!(context.patience, "opening a table", context.lake.table(workspace))?;
         let part = IndexPart { workspace: workspace.to_owned(), lane };
-        let names = TxnNames::of(lane);
+        let names = TxnNames::of(lane, context.log.id());
         let filter = patiently!(
             context.patience,
             "bringing the key index up to its table",
             index::catch_up(&*context.tables, &mut table, &part, &context.metrics)
         )?;
+        within_the_log(&context, &table, lane, &names).await?;
         let counted = names.outcomes(&table);
         let known = table.version();
         Ok(Self { context, part, names, table, filter, known, counted })
@@ -288,6 +297,20 @@ impl LaneTable {
         self.context.metrics.count_all(&now.since(&self.counted));
         self.counted = now;
     }
+}
+
+/// A position past the log's end would make the lane skip everything that is appended up to there.
+async fn within_the_log(context: &Context, table: &Table, lane: u32, names: &TxnNames) -> Result<(), Trouble> {
+    let Some(position) = table.txn(&names.position) else { return Ok(()) };
+    let high = patiently!(context.patience, "reading watermarks", context.log.watermarks(Topic::Records, lane))?.high;
+    if position <= high {
+        return Ok(());
+    }
+    Err(Trouble::Halt(format!(
+        "{} has lane {lane} up to offset {position}, but the log ends at {high}: the log was replaced by an older copy of \
+         itself. Restore the newer one, or remove the log's `id` file so that it counts as another log",
+        table.url()
+    )))
 }
 
 /// Why an attempt to land a chunk ended.

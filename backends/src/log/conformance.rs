@@ -26,6 +26,7 @@ pub trait Factory: Send + Sync {
 
 /// Holds the factory's logs to every property.
 pub async fn run_all(factory: &dyn Factory) {
+    a_log_keeps_its_id_and_no_other_has_it(factory).await;
     acknowledged_messages_survive_reopening(factory).await;
     reading_starts_again_at_the_committed_offset(factory).await;
     order_holds_within_a_partition(factory).await;
@@ -40,6 +41,14 @@ pub async fn run_all(factory: &dyn Factory) {
     two_members_share_and_a_lonely_one_gets_all(factory).await;
     a_former_owner_is_fenced(factory).await;
     calls_that_can_never_work_say_so(factory).await;
+}
+
+/// Offsets of one log must never be taken for those of another.
+pub async fn a_log_keeps_its_id_and_no_other_has_it(factory: &dyn Factory) {
+    let log = factory.fresh().await;
+    let id = log.id().to_owned();
+    assert_eq!(factory.reopen(log).await.id(), id);
+    assert_ne!(factory.fresh().await.id(), id);
 }
 
 /// Nothing acknowledged is lost, changed, repeated or reordered by closing and opening.

@@ -123,6 +123,10 @@ pub enum LogError {
 /// Durable, partitioned topics.
 #[async_trait]
 pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
+    /// Names this log for ever. Offsets mean something only together with it: a log that was made anew counts from 0
+    /// again, under another id.
+    fn id(&self) -> &str;
+
     /// Number of partitions of a topic.
     fn partitions(&self, topic: Topic) -> u32;
 

@@ -221,6 +221,10 @@ impl Switchable {
 
 #[async_trait]
 impl RecordLog for Switchable {
+    fn id(&self) -> &str {
+        self.inner.id()
+    }
+
     fn partitions(&self, topic: Topic) -> u32 {
         self.inner.partitions(topic)
     }

@@ -71,6 +71,9 @@ impl MemoryLog {
 
 #[async_trait]
 impl RecordLog for MemoryLog {
+    fn id(&self) -> &str {
+        "memory"
+    }
     fn partitions(&self, topic: Topic) -> u32 {
         if topic == Topic::Records { self.lanes } else { 1 }
     }

@@ -189,7 +189,7 @@ impl SmallWorld {
             let table = self.lake.existing(&workspace).await.unwrap().unwrap();
             let (mut found, mut outcomes, mut count) = (BTreeMap::new(), Outcomes::default(), 0);
             for lane in index::lanes(&table) {
-                outcomes += TxnNames::of(lane).outcomes(&table);
+                outcomes += TxnNames::of(lane, "").outcomes(&table);
                 let mut add = |keys: &[crate::lake::KeyRow]| {
                     count += keys.len();
                     found.extend(keys.iter().map(|key| (key.identity, key.location.version)));

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{Config, Pipeline, PipelineError, drained};
 use bytes::Bytes;
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
-    log::{Append, Message, Topic, embedded},
+    log::{Append, Message, RecordLog, Topic, embedded},
     tables::BatchRow,
     world::SystemWorld,
 };
@@ -133,35 +133,98 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     assert_eq!(context.metrics.records("landed"), 0);
 }
 
+fn embedded_log(dir: &Path) -> Arc<dyn RecordLog> {
+    let options = embedded::Options { lanes: TWO_LANES, ..embedded::Options::default() };
+    embedded::open(dir, options, Arc::new(SystemWorld)).unwrap()
+}
+
+/// Appends to `log` what the world's records have after the first `skip` of each lane.
+async fn feed(log: &dyn RecordLog, world: &SmallWorld, skip: [usize; 2]) {
+    for (lane, skip) in (0..).zip(skip) {
+        let new = world.stored.all(Topic::Records, lane).into_iter().skip(skip);
+        let append = |Message { key, value, .. }| Append { topic: Topic::Records, partition: lane, key, value };
+        log.append(new.map(append).collect()).await.unwrap();
+    }
+}
+
+fn ends(world: &SmallWorld) -> [usize; 2] {
+    [0, 1].map(|lane| world.stored.all(Topic::Records, lane).len())
+}
+
+/// Runs a pipeline on the log until everything is done or something has halted.
+async fn land(world: &SmallWorld, log: &Arc<dyn RecordLog>) -> Result<(), PipelineError> {
+    let mut context = Arc::into_inner(world.process(quick(7), &Fate::immortal())).unwrap();
+    context.log = log.clone();
+    let (pipeline, stop) = (Pipeline { context: Arc::new(context) }, CancellationToken::new());
+    let health = pipeline.health();
+    let running = tokio::spawn(pipeline.run(stop.clone()));
+    let done = async {
+        while !drained(&**log).await.unwrap() && health.check().is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), done).await.expect("all is done");
+    stop.cancel();
+    timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap()
+}
+
+fn twenty(batch: u8) -> Vec<Rec> {
+    (0..20).map(|who| Rec { workspace: who % 2, who, content: batch * (who % 2) }).collect()
+}
+
 /// The same with the embedded log: read, committed, and read again by the next process.
 #[tokio::test]
 async fn the_embedded_log_is_landed_and_drained() {
     let mut world = SmallWorld::new(TWO_LANES);
     let dir = tempfile::tempdir().unwrap();
     for batch in 0..3u8 {
-        let records: Vec<_> = (0..20).map(|who| Rec { workspace: who % 2, who, content: batch * (who % 2) }).collect();
-        world.send(&format!("b{batch}"), &records);
-        let options = embedded::Options { lanes: TWO_LANES, ..embedded::Options::default() };
-        let log = embedded::open(dir.path(), options, Arc::new(SystemWorld)).unwrap();
-        for lane in 0..2 {
-            let high = log.watermarks(Topic::Records, lane).await.unwrap().high as usize;
-            let new = world.stored.all(Topic::Records, lane).into_iter().skip(high);
-            let append = |Message { key, value, .. }| Append { topic: Topic::Records, partition: lane, key, value };
-            log.append(new.map(append).collect()).await.unwrap();
-        }
-        let fate = Fate::immortal();
-        let mut context = Arc::into_inner(world.process(quick(7), &fate)).unwrap();
-        context.log = log.clone();
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(Pipeline { context: Arc::new(context) }.run(stop.clone()));
-        let done = async {
-            while !drained(&*log).await.unwrap() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(30), done).await.expect("all is done");
-        stop.cancel();
-        timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap().unwrap();
+        let before = ends(&world);
+        world.send(&format!("b{batch}"), &twenty(batch));
+        let log = embedded_log(dir.path());
+        feed(&*log, &world, before).await;
+        land(&world, &log).await.unwrap();
     }
     world.assert_rows().await;
+}
+
+/// Its offsets start from 0 again, below the positions in the tables: nothing of it may be skipped.
+#[tokio::test]
+async fn a_log_made_anew_is_landed_from_its_beginning() {
+    let mut world = SmallWorld::new(TWO_LANES);
+    world.send("old", &twenty(1));
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = embedded_log(old.path());
+    feed(&*log, &world, [0, 0]).await;
+    land(&world, &log).await.unwrap();
+
+    let before = ends(&world);
+    world.send("new", &[Rec { workspace: 0, who: 100, content: 1 }, Rec { workspace: 1, who: 101, content: 1 }]);
+    let log = embedded_log(new.path());
+    feed(&*log, &world, before).await;
+    land(&world, &log).await.unwrap();
+    let mut rows = 0;
+    for workspace in ["w0", "w1"] {
+        let table = world.lake.existing(workspace).await.unwrap().unwrap();
+        rows += table.files().iter().map(|file| file.rows - file.deleted).sum::<u64>();
+    }
+    assert_eq!(rows, 22);
+}
+
+/// Its next offsets were given to other records already, which the tables have: going on would lose the new ones.
+#[tokio::test]
+async fn a_log_replaced_by_its_older_copy_halts_the_lane() {
+    let mut world = SmallWorld::new(TWO_LANES);
+    world.send("b", &twenty(1));
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = embedded_log(dir.path());
+    let id = log.id().to_owned();
+    feed(&*log, &world, [0, 0]).await;
+    land(&world, &log).await.unwrap();
+    drop(log);
+    // An empty log of the same id is the oldest copy there can be.
+    std::fs::write(copy.path().join("id"), id).unwrap();
+    let log = embedded_log(copy.path());
+    feed(&*log, &world, ends(&world).map(|end| end - 1)).await;
+    let ended = land(&world, &log).await;
+    assert!(matches!(&ended, Err(PipelineError::Halted(faults)) if faults[0].contains("older copy")), "{ended:?}");
 }

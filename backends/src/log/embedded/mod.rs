@@ -34,6 +34,7 @@ mod frame;
 pub mod fuzzing;
 mod group;
 mod groups;
+mod id;
 mod mark;
 mod offsets;
 mod options;
@@ -83,6 +84,7 @@ pub fn open(dir: &Path, options: Options, world: Arc<dyn World>) -> Result<Arc<d
 /// What the log, its members and its readers share; dropped with the last of them.
 #[derive(Debug)]
 struct Shared {
+    id: String,
     partitions: Vec<Arc<Partition>>,
     options: Options,
     offsets: Arc<Offsets>,
@@ -103,6 +105,7 @@ impl EmbeddedLog {
         std::fs::create_dir_all(dir).map_err(|error| io_error("create", dir, &error))?;
         let lock = lock(dir)?;
         check_partitions(dir, &options)?;
+        let id = id::of(dir, world.as_ref())?;
         let offsets = Arc::new(Offsets::open(dir)?);
         let tails = open_tails(dir, &options, world.as_ref())?;
         let partitions = tails.iter().map(|tail| tail.partition.clone()).collect();
@@ -114,7 +117,7 @@ impl EmbeddedLog {
             .spawn(move || writer.run(&received))
             .map_err(|error| LogError::Unavailable(format!("cannot start the writing thread: {error}")))?;
         let (requests, writer, groups) = (Some(requests), Some(writer), Groups::default());
-        Ok(Self(Arc::new(Shared { partitions, options, offsets, groups, room, requests, writer, _lock: lock })))
+        Ok(Self(Arc::new(Shared { id, partitions, options, offsets, groups, room, requests, writer, _lock: lock })))
     }
 }
 
@@ -158,6 +161,10 @@ impl Drop for Shared {
 
 #[async_trait]
 impl RecordLog for EmbeddedLog {
+    fn id(&self) -> &str {
+        &self.0.id
+    }
+
     fn partitions(&self, topic: Topic) -> u32 {
         self.0.options.partitions(topic)
     }

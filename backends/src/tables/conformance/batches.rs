@@ -81,7 +81,8 @@ async fn all_pages(tables: &dyn Tables, limit: usize, mut between: impl AsyncFnM
 /// Several batches share a time, ids have different lengths, times are also negative, and newer batches arrive
 /// between the pages.
 async fn pages_while_batches_arrive(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let mut wanted = Vec::new();
     for n in 0..50_i64 {
         let position =

@@ -29,7 +29,8 @@ async fn reserve(tables: &dyn Tables, hold: &Hold, now: i64) -> Reservation {
 }
 
 async fn one_of_many_twins_is_fresh(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     for round in 0..5 {
         let key = format!("key {round}");
         let twins: Vec<_> = (1..=40).map(|owner| hold(&key, 1, owner)).collect();
@@ -41,7 +42,8 @@ async fn one_of_many_twins_is_fresh(factory: &dyn Factory) {
 }
 
 async fn answers_from_the_store(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let (first, twin, other) = (hold("k", 1, 1), hold("k", 1, 2), hold("k", 2, 3));
     assert_eq!(reserve(&*tables, &first, NOW).await, Reservation::Fresh);
     assert_eq!(reserve(&*tables, &first, NOW).await, Reservation::Fresh, "the same call again");
@@ -62,7 +64,8 @@ async fn answers_from_the_store(factory: &dyn Factory) {
 }
 
 async fn gives_up(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let (first, twin) = (hold("k", 1, 1), hold("k", 1, 2));
     assert_eq!(reserve(&*tables, &first, NOW).await, Reservation::Fresh);
     tables.release(&twin).await.unwrap();
@@ -73,7 +76,8 @@ async fn gives_up(factory: &dyn Factory) {
 }
 
 async fn ends_leases(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let (dead, heir) = (hold("k", 1, 1), hold("k", 1, 2));
     assert_eq!(reserve(&*tables, &dead, NOW).await, Reservation::Fresh);
     assert_eq!(reserve(&*tables, &heir, NOW + LEASE - 1).await, Reservation::InFlight);
@@ -88,7 +92,8 @@ async fn ends_leases(factory: &dyn Factory) {
 
 /// Taken when the clock was a day ahead: the hold ends a lease after it is next asked for.
 async fn survives_clock_jumps(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let (dead, heir) = (hold("k", 1, 1), hold("k", 1, 2));
     assert_eq!(reserve(&*tables, &dead, NOW + DAY).await, Reservation::Fresh);
     assert_eq!(reserve(&*tables, &heir, NOW).await, Reservation::InFlight);
@@ -97,7 +102,8 @@ async fn survives_clock_jumps(factory: &dyn Factory) {
 }
 
 async fn expires(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let response = b"done";
     for n in 0..30_u8 {
         let hold = hold(&format!("k{n}"), 1, 1);

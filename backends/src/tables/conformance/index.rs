@@ -110,7 +110,8 @@ async fn moves_the_watermark(factory: &dyn Factory) {
 }
 
 async fn scans_in_key_order(factory: &dyn Factory) {
-    let (tables, part) = (factory.place().await.open().await, part("w", 0));
+    let place = factory.place().await;
+    let (tables, part) = (place.open().await, part("w", 0));
     assert_eq!(all(&*tables, &part).await, []);
     let mut wanted: BTreeMap<Identity, Location> = BTreeMap::new();
     // The first and the last identity there can be, and more than one slice of others.

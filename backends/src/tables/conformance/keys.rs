@@ -48,7 +48,8 @@ async fn finds_lists_and_keeps(factory: &dyn Factory) {
 }
 
 async fn limits_live_keys(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     tables.create_key(key("w", 1), 2).await.unwrap();
     tables.create_key(key("w", 2), 2).await.unwrap();
     let refused = tables.create_key(key("w", 3), 2).await.unwrap_err();
@@ -62,7 +63,8 @@ async fn limits_live_keys(factory: &dyn Factory) {
 }
 
 async fn limits_concurrent_creators(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     let outcomes = join_all((0..40).map(|n| tables.create_key(key("w", n), 10))).await;
     let created = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(TablesError::KeyLimit { .. }))).count();
@@ -84,7 +86,8 @@ async fn revokes_once(factory: &dyn Factory) {
 }
 
 async fn notes_use(factory: &dyn Factory) {
-    let tables = factory.place().await.open().await;
+    let place = factory.place().await;
+    let tables = place.open().await;
     tables.create_key(key("w", 1), 10).await.unwrap();
     tables.touch_key("nobody", 9).await.unwrap();
     assert_eq!(tables.keys(None).await.unwrap().len(), 1, "use makes no key");
