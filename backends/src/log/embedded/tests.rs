@@ -20,14 +20,18 @@ fn record(partition: u32, value: &str) -> Append {
 const LIMIT: FetchLimit = FetchLimit { max_bytes: 1 << 20, max_messages: 100, max_wait: Duration::from_secs(10) };
 
 /// Makes logs in directories of their own.
-#[derive(Debug, Default)]
-struct Logs(Mutex<HashMap<usize, Arc<TempDir>>>);
+#[derive(Debug)]
+struct Logs {
+    /// By the log's address.
+    dirs: Mutex<HashMap<usize, Arc<TempDir>>>,
+    world: TestWorld,
+}
 
 impl Logs {
     fn open(&self, dir: Arc<TempDir>) -> Arc<dyn RecordLog> {
         let options = Options { segment_bytes: 4_096, ..Options::default() };
-        let log = open(dir.path(), options, Arc::new(TestWorld::new(1))).unwrap();
-        self.0.lock().unwrap().insert(address(&log), dir);
+        let log = open(dir.path(), options, Arc::new(self.world.clone())).unwrap();
+        self.dirs.lock().unwrap().insert(address(&log), dir);
         log
     }
 }
@@ -43,7 +47,7 @@ impl Factory for Logs {
     }
 
     async fn reopen(&self, log: Arc<dyn RecordLog>) -> Arc<dyn RecordLog> {
-        let dir = self.0.lock().unwrap().remove(&address(&log)).unwrap();
+        let dir = self.dirs.lock().unwrap().remove(&address(&log)).unwrap();
         drop(log);
         self.open(dir)
     }
@@ -51,7 +55,7 @@ impl Factory for Logs {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_log_does_what_every_log_must() {
-    conformance::run_all(&Logs::default()).await;
+    conformance::run_all(&Logs { dirs: Mutex::default(), world: TestWorld::new(1) }).await;
 }
 
 #[tokio::test]
