@@ -31,7 +31,7 @@ impl World for SystemWorld {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now_micros(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+        jump() + since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
     }
 
     #[allow(clippy::disallowed_methods, reason = "the one place that asks the system for randomness")]
@@ -42,6 +42,28 @@ impl World for SystemWorld {
             std::process::abort();
         }
     }
+}
+
+/// For the tests of a clock that jumps: in debug builds, `TRIBUTARY_CLOCK_JUMP=seconds:n` shifts the n-th reading and
+/// all after it. Release builds contain nothing of this.
+#[cfg(debug_assertions)]
+fn jump() -> i64 {
+    use std::sync::OnceLock;
+    static WANTED: OnceLock<Option<(i64, u64)>> = OnceLock::new();
+    static READINGS: AtomicU64 = AtomicU64::new(0);
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var("TRIBUTARY_CLOCK_JUMP").ok()?;
+        let (seconds, nth) = text.split_once(':')?;
+        Some((seconds.parse::<i64>().ok()? * 1_000_000, nth.parse().ok()?))
+    });
+    let Some((micros, nth)) = wanted else { return 0 };
+    if READINGS.fetch_add(1, Ordering::Relaxed) + 1 >= *nth { *micros } else { 0 }
+}
+
+#[cfg(not(debug_assertions))]
+#[inline]
+fn jump() -> i64 {
+    0
 }
 
 /// A world for tests: the clock stands still unless moved, the randomness is a seeded stream. Clones share both, so a

@@ -1,0 +1,318 @@
+//! Disks that are full, read-only or damaged, and a clock that jumps back.
+
+use crate::{
+    harness::{Finished, Home, Up},
+    model::{MESSAGES, NOTES, TRANSCRIPTS, Table, record, with_data},
+};
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").expect("/proc").uid() == 0
+}
+
+/// A file system of its own in memory, small enough to be filled.
+struct SmallDisk {
+    place: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn new(megabytes: u32) -> Self {
+        assert!(is_root(), "a full disk needs a file system of its own, and mounting one needs root");
+        let place = tempfile::tempdir().expect("a directory");
+        let size = format!("size={megabytes}m");
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place.path()).status();
+        assert!(status.expect("mount").success());
+        Self { place }
+    }
+
+    fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
+    }
+
+    /// Leaves only so many bytes free (a multiple of 4 KiB).
+    fn leave(&self, free: u64) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(self.filler()).expect("a file");
+        let block = [0; 4096];
+        let mut written = 0;
+        while file.write_all(&block).is_ok() {
+            written += 4096;
+        }
+        file.set_len(written - free.min(written)).expect("shorter");
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.filler()).expect("the filler");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// Posts until the server says 503, and gives that answer.
+async fn until_refused(up: &Up, table: &mut Table) -> crate::harness::Answer {
+    for n in 0..10_000 {
+        let line = record(&format!("fill-{n}"), 1_600_000_000, &format!("{{\"text\":\"{}\"}}", "x".repeat(100_000)));
+        let answer = up.http.ndjson(line.as_str()).await;
+        match answer.status {
+            202 => table.take(&line),
+            _ => return answer,
+        }
+    }
+    panic!("the disk is never full");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_and_recovers() {
+    let disk = SmallDisk::new(256);
+    let lake = tempfile::tempdir().expect("a directory");
+    let mut home = Home::with_data(&disk.path().join("data")).flags(&["--lake", &lake.path().display().to_string()]);
+    let up = home.start();
+    let mut table = Table::default();
+    up.http.land(NOTES).await;
+    table.take(NOTES);
+    disk.leave(1024 * 1024);
+    let refused = until_refused(&up, &mut table).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.retry_after.is_some() && refused.json["retryAfter"].is_u64(), "{refused:?}");
+    disk.make_room();
+    // It comes back by itself, without a restart.
+    let body = TRANSCRIPTS.as_bytes().to_vec();
+    let mut answer = up.http.ndjson(body.clone()).await;
+    for _ in 0..600 {
+        if answer.status == 202 {
+            break;
+        }
+        assert_eq!(answer.status, 503, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = up.http.ndjson(body.clone()).await;
+    }
+    up.http.complete(&answer.batch_id()).await;
+    table.take(TRANSCRIPTS);
+    let scan = format!("delta_scan('{}/default/records')", lake.path().display());
+    // What was refused may have been kept or not, but what was accepted is there.
+    let found = crate::harness::read_table(&scan);
+    for (key, data) in &table.0 {
+        assert_eq!(found.0.get(key), Some(data));
+    }
+    drop(up);
+    let up = home.start();
+    up.http.land(MESSAGES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_lake_makes_the_lane_wait_at_every_step() {
+    let disk = SmallDisk::new(64);
+    let lake = disk.path().join("lake");
+    let mut home = Home::new().flags(&["--lake", &lake.display().to_string()]);
+    let up = home.start();
+    let scan = format!("delta_scan('{}/default/records')", lake.display());
+    let mut table = Table::default();
+    up.http.land(MESSAGES).await;
+    table.take(MESSAGES);
+    // A little more room each time, so that each of Parquet, deletion vectors and commit is the first not to fit.
+    for (round, free) in [0, 4, 8, 12, 16, 24, 32, 48, 64].into_iter().enumerate() {
+        let changed = |line: &str| with_data(line, &format!("{{\"round\":{round},\"was\":{}}}", crate::model::read(line).1));
+        let body: String = MESSAGES.lines().skip(round).step_by(7).map(|line| changed(line) + "\n").collect();
+        disk.leave(free * 1024);
+        let logged = home.log().len();
+        let id = up.http.ndjson(body.as_str()).await.batch_id();
+        // Either it does not fit, which is said, or it does.
+        loop {
+            let batch = up.http.get(&format!("/batches/{id}?wait=COMPLETE&timeout=1")).await;
+            if batch.json["status"] == "COMPLETE" || home.log().len() > logged {
+                break;
+            }
+        }
+        disk.make_room();
+        up.http.complete(&id).await;
+        table.take(&body);
+        crate::harness::read_table(&scan).assert_is(&table);
+    }
+    let check = home.lake(&["check", "--lake", &lake.display().to_string()]).await;
+    assert_eq!(check.code, 0, "{check:?}");
+}
+
+/// Runs `up` as somebody who may not write to what root owns.
+async fn up_as_another_user(home: &Home) -> Finished {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let up = home.command();
+    command.arg(up.get_program()).args(up.get_args()).current_dir("/");
+    crate::harness::finish(command).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_not_ours_is_refused_with_its_name() {
+    let mut home = Home::new();
+    drop(home.start());
+    // Readable, but nobody else may write.
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).expect("ours");
+    std::fs::set_permissions(home.data(), PermissionsExt::from_mode(0o755)).expect("ours");
+    let refused = if is_root() {
+        up_as_another_user(&home).await
+    } else {
+        std::fs::set_permissions(home.data(), PermissionsExt::from_mode(0o555)).expect("ours");
+        crate::harness::finish(home.command()).await
+    };
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains(&home.data().display().to_string()), "{refused:?}");
+    assert!(refused.err.to_lowercase().contains("permission denied"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_file_system_is_refused_with_its_name() {
+    let disk = SmallDisk::new(64);
+    let mut home = Home::with_data(&disk.path().join("data"));
+    drop(home.start());
+    let remount = |how: &str| {
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(disk.path()).status();
+        assert!(status.expect("mount").success());
+    };
+    remount("ro");
+    let refused = home.try_start(&[]).err().expect("refused");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains(&home.data().display().to_string()), "{refused:?}");
+    assert!(refused.err.to_lowercase().contains("read-only"), "{refused:?}");
+    remount("rw");
+    home.start().http.land(NOTES).await;
+}
+
+/// The newest entry of a Delta log.
+fn newest_entry(table: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(table.join("_delta_log")).expect("a log").map(|entry| entry.expect("an entry").path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "json")).max().expect("an entry")
+}
+
+/// A Parquet file of the table.
+fn some_file(place: &Path) -> PathBuf {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(place).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    entries.retain(|path| path.file_name().is_none_or(|name| name != "_delta_log"));
+    entries.sort();
+    let first = entries.into_iter().next().expect("an entry");
+    if first.is_dir() { some_file(&first) } else { first }
+}
+
+/// Damages a file of the lake and expects `lake check` and the log of `up` to name it.
+async fn damaged(find: fn(&Path) -> PathBuf, damage: fn(Vec<u8>) -> Vec<u8>) {
+    let mut home = Home::new();
+    let up = home.start();
+    let table = up.table_path();
+    up.http.land(MESSAGES).await;
+    assert!(up.terminate().await.0.success());
+    let victim = find(&table);
+    let whole = std::fs::read(&victim).expect("the file");
+    std::fs::write(&victim, damage(whole.clone())).expect("the file");
+    let name = victim.file_name().expect("a name").to_string_lossy().into_owned();
+
+    let check = home.lake(&["check"]).await;
+    assert_eq!(check.code, 1, "{check:?}");
+    assert!(format!("{}{}", check.out, check.err).contains(&name), "names {name}: {check:?}");
+
+    // Put back, all is well again: nothing was thrown away or written over the damage.
+    std::fs::write(&victim, whole).expect("the file");
+    let up = home.start();
+    up.http.land(NOTES).await;
+    up.table().assert_is(&Table::of(&[MESSAGES, NOTES].concat()));
+    home.lake(&["check"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_delta_log_entry_is_named() {
+    damaged(newest_entry, |bytes| bytes[..bytes.len() / 2].to_vec()).await;
+    damaged(newest_entry, |mut bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 8].fill(0);
+        bytes
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_parquet_file_is_named() {
+    damaged(some_file, |bytes| bytes[..bytes.len() - 20].to_vec()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_up_names_a_damaged_log_entry_and_refuses_to_write_over_it() {
+    let mut home = Home::new();
+    let up = home.start();
+    let table = up.table_path();
+    up.http.land(MESSAGES).await;
+    drop(up);
+    let victim = newest_entry(&table);
+    let whole = std::fs::read(&victim).expect("the file");
+    std::fs::write(&victim, &whole[..whole.len() / 2]).expect("the file");
+    let name = victim.file_name().expect("a name").to_string_lossy().into_owned();
+    let told = match home.try_start(&[]) {
+        Err(refused) => refused.err,
+        Ok(mut up) => {
+            let _ = up.http.ndjson(NOTES).await;
+            for _ in 0..600 {
+                if home.log().contains(&name) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            up.kill();
+            home.log()
+        }
+    };
+    assert!(told.contains(&name), "names {name}: {told}");
+    assert_eq!(std::fs::read(&victim).expect("the file").len(), whole.len() / 2, "left as it was, for the operator");
+    assert_eq!(newest_entry(&table), victim, "nothing committed on top");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_back_an_hour_changes_nothing() {
+    let mut home = Home::new();
+    let mut table = Table::default();
+    // The 500th reading of the clock and all after it are an hour early.
+    let up = home.try_start(&[("TRIBUTARY_CLOCK_JUMP", "-3600:500")]).expect("it starts");
+    let mut ids = Vec::new();
+    for round in 0..60 {
+        let body: String = (0..20).map(|n| record(&format!("r{n}"), 1_600_000_000, &format!("{{\"v\":{round}}}")) + "\n").collect();
+        let answer = up.http.ndjson(body.as_str()).await;
+        ids.push(answer.batch_id());
+        table.take(&body);
+    }
+    up.until_landed().await;
+    up.table().assert_is(&table);
+    let created = async |id: &String| up.http.get(&format!("/batches/{id}")).await.json["createdAt"].as_i64().expect("a time");
+    let (first, last) = (created(&ids[0]).await, created(&ids[59]).await);
+    assert!(last < first - 3_000_000, "the clock did jump: {first} {last}");
+
+    let (mut listed, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = up.http.get(&format!("/batches?limit=7{cursor}")).await;
+        let batches = page.json["batches"].as_array().expect("batches").clone();
+        listed.extend(batches.iter().map(|batch| batch["batchId"].as_str().expect("batchId").to_owned()));
+        match page.json["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    listed.sort();
+    ids.sort();
+    assert_eq!(listed, ids, "paging neither skips nor repeats");
+    home.lake(&["check"]).await.ok();
+    // The key still works after a restart into the past, and versions still win by order, not by time.
+    assert!(up.terminate().await.0.success());
+    let up = home.try_start(&[("TRIBUTARY_CLOCK_JUMP", "-7200:0")]).expect("it starts");
+    let last = record("r0", 1_600_000_000, "{\"v\":\"last\"}");
+    up.http.land(last.as_str()).await;
+    table.take(&last);
+    up.table().assert_is(&table);
+}

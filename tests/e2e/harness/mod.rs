@@ -1,0 +1,11 @@
+//! What the tests stand on.
+
+mod duck;
+mod http;
+mod tool;
+mod up;
+
+pub use duck::{query, try_query};
+pub use http::{Answer, Http};
+pub use tool::{Finished, command, finish, tributary};
+pub use up::{Home, Up, read_table};

@@ -1,0 +1,16 @@
+//! End to end: the real binary, real HTTP, real SIGKILL, and DuckDB with its official delta extension reading the lake.
+//!
+//! [`harness`] starts `up` in a directory of its own and reads its table; [`model`] is what the table must hold: a map
+//! from identity to the last version; [`writers`] are clients that know what they were told. The others are the tests.
+
+mod harness;
+mod model;
+mod writers;
+
+mod faults;
+mod first_start;
+mod kills;
+mod load;
+mod overwrite;
+mod restart;
+mod send;

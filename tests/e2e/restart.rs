@@ -1,0 +1,82 @@
+//! What a restart must not change.
+
+use crate::{
+    harness::{Home, query},
+    model::{MESSAGES, NOTES, Table, record, with_data},
+};
+
+const NDJSON: &str = "application/x-ndjson";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_remembered() {
+    let mut home = Home::new();
+    let mut up = home.start();
+    let first = up.http.try_post(NDJSON, NOTES.into(), Some("one")).await.expect("an answer");
+    up.http.complete(&first.batch_id()).await;
+    for clean in [true, false] {
+        if clean {
+            assert!(up.terminate().await.0.success());
+        } else {
+            up.kill();
+        }
+        up = home.start();
+        let again = up.http.try_post(NDJSON, NOTES.into(), Some("one")).await.expect("an answer");
+        assert_eq!(again.json, first.json, "the stored response");
+        let other = up.http.try_post(NDJSON, MESSAGES.into(), Some("one")).await.expect("an answer");
+        assert_eq!((other.status, other.json["error"].as_str()), (400, Some("IDEMPOTENCY_KEY_REUSED")));
+    }
+    let page = up.http.get("/batches").await;
+    assert_eq!(page.json["batches"].as_array().map(Vec::len), Some(1), "processed once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_and_rejects_are_remembered() {
+    let mut home = Home::new();
+    let mut up = home.start();
+    let body = format!("{}\n{{\"_type\":\"message\"\n", record("r", 1_600_000_000, "{}"));
+    let answer = up.http.land(body).await;
+    let id = answer.batch_id();
+    let rejects = format!("/batches/{id}/rejects");
+    let before = (up.http.get(&format!("/batches/{id}")).await.json, up.http.get(&rejects).await.json);
+    assert_eq!(before.1["rejects"].as_array().map(Vec::len), Some(1), "{before:?}");
+    up.kill();
+    let up = home.start();
+    let after = (up.http.get(&format!("/batches/{id}")).await.json, up.http.get(&rejects).await.json);
+    assert_eq!(after, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_index_is_made_anew_from_the_lake() {
+    let mut home = Home::new();
+    let up = home.start();
+    up.http.land(MESSAGES).await;
+    let changed: Vec<String> = MESSAGES.lines().take(50).map(|line| with_data(line, "{\"v\":1}")).collect();
+    up.http.land(changed.join("\n")).await;
+    home.lake(&["check"]).await.ok();
+    home.lake(&["rebuild-index"]).await.ok();
+    home.lake(&["check"]).await.ok();
+    assert!(up.terminate().await.0.success());
+    home.lake(&["rebuild-index"]).await.ok();
+    home.lake(&["check"]).await.ok();
+
+    let up = home.start();
+    let again: Vec<String> = MESSAGES.lines().skip(25).take(50).map(|line| with_data(line, "{\"v\":2}")).collect();
+    up.http.land(again.join("\n")).await;
+    let mut wanted = Table::of(MESSAGES);
+    wanted.take(&changed.join("\n"));
+    wanted.take(&again.join("\n"));
+    up.table().assert_is(&wanted);
+    home.lake(&["check"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_table_is_told_with_and_without_a_server() {
+    let mut home = Home::new();
+    let up = home.start();
+    up.http.land(NOTES).await;
+    let running = home.lake(&["path"]).await.ok().out;
+    let rows = query(&format!("SELECT count(*) FROM delta_scan('{}')", running.trim()));
+    assert_eq!(rows[0][0], 12);
+    assert!(up.terminate().await.0.success());
+    assert_eq!(home.lake(&["path"]).await.ok().out, running);
+}
