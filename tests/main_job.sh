@@ -18,7 +18,7 @@ duckdb="$target/duckdb-1.5.5"
 if [ ! -e "$duckdb/complete" ]; then
     echo "installing DuckDB 1.5.5 with its delta extension into $duckdb"
     python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$duckdb" \
-        duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5
+        duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 pytz==2025.2
     touch "$duckdb/complete"
 fi
 PYTHONPATH="$duckdb" exec python3 tests/main_job.py "$target/release/tributary" "$data"

@@ -9,23 +9,33 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Killed when dropped, so that a failed test leaves nothing running.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The lines that `up` prints for people, up to the one with the DuckDB statement.
-fn printed(home: &Home) -> (std::process::Child, Vec<String>) {
+fn printed(home: &Home) -> (Killed, Vec<String>) {
     let data = home.data().display().to_string();
     let mut command = crate::harness::command(
         home.path(),
         ["up", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
     );
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = Killed(command.stdout(Stdio::piped()).spawn().expect("it starts"));
     let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+    for line in BufReader::new(child.0.stdout.take().expect("piped")).lines() {
         let line = line.expect("text");
         lines.push(line.trim().to_owned());
         if line.contains("delta_scan") {
             return (child, lines);
         }
     }
-    panic!("no DuckDB statement in {lines:#?}; exit {:?}", child.wait());
+    panic!("no DuckDB statement in {lines:#?}; exit {:?}", child.0.wait());
 }
 
 /// Splits a line as a shell does, by letting one do it.
@@ -38,7 +48,7 @@ fn arguments(line: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_lines_work_when_pasted() {
     let home = Home::new();
-    let (mut child, lines) = printed(&home);
+    let (_up, lines) = printed(&home);
     let line = |start: &str| lines.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{lines:#?}"));
     let posted = Command::new("sh").args(["-c", line("curl ")]).output().expect("curl");
     let answer: serde_json::Value = serde_json::from_slice(&posted.stdout).unwrap_or_else(|_| panic!("{posted:?}"));
@@ -54,8 +64,6 @@ async fn the_printed_lines_work_when_pasted() {
     let rows = query(&sql);
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert!(rows[0].iter().any(|column| column.as_str().is_some_and(|text| text.starts_with('{'))), "{rows:?}");
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,9 @@ use std::{
 };
 
 const VERSION: &str = "1.5.5";
-const PACKAGES: [&str; 3] = ["duckdb", "duckdb-extensions", "duckdb-extension-delta"];
+/// The last is what DuckDB's Python client reads times with a zone by.
+const PACKAGES: [&str; 4] =
+    ["duckdb==1.5.5", "duckdb-extensions==1.5.5", "duckdb-extension-delta==1.5.5", "pytz==2025.2"];
 
 /// Runs one statement and gives its rows.
 ///
@@ -21,7 +23,7 @@ pub fn query(sql: &str) -> Vec<Vec<Value>> {
 }
 
 /// Runs one statement; what DuckDB says when it refuses it.
-pub fn try_query(sql: &str) -> Result<Vec<Vec<Value>>, String> {
+fn try_query(sql: &str) -> Result<Vec<Vec<Value>>, String> {
     static DUCK: OnceLock<Mutex<Duck>> = OnceLock::new();
     let mut duck = DUCK.get_or_init(|| Mutex::new(Duck::start())).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     duck.ask(sql)
@@ -80,7 +82,7 @@ fn installed() -> PathBuf {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
             .args(["--upgrade", "--target"])
             .arg(&place)
-            .args(PACKAGES.map(|package| format!("{package}=={VERSION}")))
+            .args(PACKAGES)
             .status();
         assert!(status.is_ok_and(|status| status.success()), "pip cannot install DuckDB {VERSION}");
         std::fs::write(place.join("complete"), "").expect("a note that it is complete");

@@ -5,7 +5,7 @@ mod http;
 mod tool;
 mod up;
 
-pub use duck::{query, try_query};
+pub use duck::query;
 pub use http::{Answer, Http};
 pub use tool::{Finished, command, finish, tributary};
 pub use up::{Home, Up, read_table};
