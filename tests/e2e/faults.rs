@@ -124,7 +124,8 @@ async fn a_full_lake_makes_the_lane_wait_at_every_step() {
     table.take(MESSAGES);
     // A little more room each time, so that each of Parquet, deletion vectors and commit is the first not to fit.
     for (round, free) in [0, 4, 8, 12, 16, 24, 32, 48, 64].into_iter().enumerate() {
-        let changed = |line: &str| with_data(line, &format!("{{\"round\":{round},\"was\":{}}}", crate::model::read(line).1));
+        let changed =
+            |line: &str| with_data(line, &format!("{{\"round\":{round},\"was\":{}}}", crate::model::read(line).1));
         let body: String = MESSAGES.lines().skip(round).step_by(7).map(|line| changed(line) + "\n").collect();
         disk.leave(free * 1024);
         let logged = home.log().len();
@@ -169,12 +170,13 @@ async fn a_directory_that_is_not_ours_is_refused_with_its_name() {
     };
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains(&home.data().display().to_string()), "{refused:?}");
-    assert!(refused.err.to_lowercase().contains("permission denied"), "{refused:?}");
+    let reason = if is_root() { "65534" } else { "Permission denied" };
+    assert!(refused.err.contains(reason), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_file_system_is_refused_with_its_name() {
-    let disk = SmallDisk::new(64);
+    let disk = SmallDisk::new(256);
     let mut home = Home::with_data(&disk.path().join("data"));
     drop(home.start());
     let remount = |how: &str| {
@@ -192,13 +194,15 @@ async fn a_read_only_file_system_is_refused_with_its_name() {
 
 /// The newest entry of a Delta log.
 fn newest_entry(table: &Path) -> PathBuf {
-    let entries = std::fs::read_dir(table.join("_delta_log")).expect("a log").map(|entry| entry.expect("an entry").path());
+    let entries =
+        std::fs::read_dir(table.join("_delta_log")).expect("a log").map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.extension().is_some_and(|end| end == "json")).max().expect("an entry")
 }
 
 /// A Parquet file of the table.
 fn some_file(place: &Path) -> PathBuf {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(place).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(place).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
     entries.retain(|path| path.file_name().is_none_or(|name| name != "_delta_log"));
     entries.sort();
     let first = entries.into_iter().next().expect("an entry");
@@ -279,18 +283,20 @@ async fn a_running_up_names_a_damaged_log_entry_and_refuses_to_write_over_it() {
 async fn a_clock_that_jumps_back_an_hour_changes_nothing() {
     let mut home = Home::new();
     let mut table = Table::default();
-    // The 500th reading of the clock and all after it are an hour early.
-    let up = home.try_start(&[("TRIBUTARY_CLOCK_JUMP", "-3600:500")]).expect("it starts");
+    // The 90th reading of the clock and all after it are an hour early.
+    let up = home.try_start(&[("TRIBUTARY_CLOCK_JUMP", "-3600:90")]).expect("it starts");
     let mut ids = Vec::new();
     for round in 0..60 {
-        let body: String = (0..20).map(|n| record(&format!("r{n}"), 1_600_000_000, &format!("{{\"v\":{round}}}")) + "\n").collect();
+        let body: String =
+            (0..20).map(|n| record(&format!("r{n}"), 1_600_000_000, &format!("{{\"v\":{round}}}")) + "\n").collect();
         let answer = up.http.ndjson(body.as_str()).await;
         ids.push(answer.batch_id());
         table.take(&body);
     }
     up.until_landed().await;
     up.table().assert_is(&table);
-    let created = async |id: &String| up.http.get(&format!("/batches/{id}")).await.json["createdAt"].as_i64().expect("a time");
+    let created =
+        async |id: &String| up.http.get(&format!("/batches/{id}")).await.json["createdAt"].as_i64().expect("a time");
     let (first, last) = (created(&ids[0]).await, created(&ids[59]).await);
     assert!(last < first - 3_000_000, "the clock did jump: {first} {last}");
 

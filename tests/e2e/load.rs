@@ -15,8 +15,9 @@ const NDJSON: &str = "application/x-ndjson";
 /// A valid body of almost 5 MB.
 fn largest_body(client: usize) -> Vec<u8> {
     let text = "x".repeat(26_000);
-    let lines: Vec<String> =
-        (0..199).map(|n| record(&format!("c{client}-{n}"), 1_600_000_000, &format!("{{\"text\":\"{text}\"}}"))).collect();
+    let lines: Vec<String> = (0..199)
+        .map(|n| record(&format!("c{client}-{n}"), 1_600_000_000, &format!("{{\"text\":\"{text}\"}}")))
+        .collect();
     let body = lines.join("\n").into_bytes();
     assert!((5_000_000..5 * 1024 * 1024).contains(&body.len()), "{}", body.len());
     body

@@ -52,7 +52,8 @@ impl Table {
         let lost: Vec<&Key> = wanted.0.keys().filter(|key| !self.0.contains_key(key)).take(3).collect();
         let extra: Vec<&Key> = self.0.keys().filter(|key| !wanted.0.contains_key(key)).take(3).collect();
         let differ = |(key, data): &(&Key, &String)| self.0.get(key).is_some_and(|found| found != *data);
-        let stale: Vec<_> = wanted.0.iter().filter(differ).take(3).map(|(key, data)| (key, data, &self.0[key])).collect();
+        let stale: Vec<_> =
+            wanted.0.iter().filter(differ).take(3).map(|(key, data)| (key, data, &self.0[key])).collect();
         assert!(
             lost.is_empty() && extra.is_empty() && stale.is_empty(),
             "{} rows, wanted {}; lost: {lost:?}; not wanted: {extra:?}; stale (wanted, found): {stale:?}",

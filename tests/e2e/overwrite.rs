@@ -51,7 +51,10 @@ async fn changed_records_are_replaced_and_unchanged_ones_written_nowhere() {
         .lines()
         .enumerate()
         .map(|(n, line)| match n % 20 {
-            7 => with_data(line, &format!("{{ \"v\" : 1.0, \"v\":1e400,\"s\":\"\\u00e9\\/\\ud83d\\ude00\", \"n\":{n} }}")),
+            7 => with_data(
+                line,
+                &format!("{{ \"v\" : 1.0, \"v\":1e400,\"s\":\"\\u00e9\\/\\ud83d\\ude00\", \"n\":{n} }}"),
+            ),
             _ => line.to_owned(),
         })
         .collect();

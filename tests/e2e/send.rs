@@ -185,7 +185,8 @@ async fn stopped_by_a_signal_it_says_how_to_go_on() {
     let up = home.start();
     write(&home, "in.ndjson", MESSAGES);
     let flags = ["in.ndjson", "--batch-records", "2", "--parallel", "1", "--state", "state.journal"];
-    let child = command(home.path(), arguments(&home, &up, &flags)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child =
+        command(home.path(), arguments(&home, &up, &flags)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.expect("it starts");
     until_lines(&home.path().join("state.journal"), 3).await;
     let id = child.id().to_string();
@@ -203,7 +204,7 @@ async fn it_outlives_a_server_that_dies_and_comes_back() {
     let mut home = Home::new();
     let mut up = home.start();
     write(&home, "in.ndjson", MESSAGES);
-    let flags = ["in.ndjson", "--batch-records", "4", "--parallel", "3", "--state", "state.journal"];
+    let flags = ["in.ndjson", "--batch-records", "4", "--parallel", "3", "--state", "state.journal", "--wait"];
     let state = home.path().join("state.journal");
     let mut child = start(&home, &up, &flags);
     let listen = up.listen.to_string();
@@ -214,8 +215,9 @@ async fn it_outlives_a_server_that_dies_and_comes_back() {
     }
     let ended = tokio::task::spawn_blocking(move || child.wait()).await.expect("no panic").expect("it ends");
     assert!(ended.success(), "{ended:?}");
-    assert_eq!(batches(&up).await, 100, "each batch was accepted once");
-    up.until_landed().await;
+    // A batch cut off between its row and its records is never answered; its repetition is another batch.
+    let (known, cut_off) = (batches(&up).await, 3 * 3);
+    assert!((100..=100 + cut_off).contains(&known), "{known} batches");
     up.table().assert_is(&Table::of(MESSAGES));
 }
 

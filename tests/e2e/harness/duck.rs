@@ -25,7 +25,8 @@ pub fn query(sql: &str) -> Vec<Vec<Value>> {
 /// Runs one statement; what DuckDB says when it refuses it.
 fn try_query(sql: &str) -> Result<Vec<Vec<Value>>, String> {
     static DUCK: OnceLock<Mutex<Duck>> = OnceLock::new();
-    let mut duck = DUCK.get_or_init(|| Mutex::new(Duck::start())).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut duck =
+        DUCK.get_or_init(|| Mutex::new(Duck::start())).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     duck.ask(sql)
 }
 
@@ -60,7 +61,8 @@ impl Duck {
     fn read(&mut self) -> Result<Vec<Vec<Value>>, String> {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("DuckDB answers");
-        let mut answer: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("DuckDB has died; it said {line:?}"));
+        let mut answer: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("DuckDB has died; it said {line:?}"));
         match answer["error"].as_str() {
             Some(error) => Err(error.to_owned()),
             None => Ok(serde_json::from_value(answer["rows"].take()).expect("rows")),

@@ -48,7 +48,8 @@ impl Http {
         body: Vec<u8>,
         idempotency_key: Option<&str>,
     ) -> reqwest::Result<Answer> {
-        let mut request = self.client.post(&self.base).header("x-api-key", &self.key).header("content-type", content_type);
+        let mut request =
+            self.client.post(&self.base).header("x-api-key", &self.key).header("content-type", content_type);
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
@@ -90,9 +91,10 @@ impl Http {
 
 async fn answer(response: reqwest::Response) -> reqwest::Result<Answer> {
     let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after").map(|value| {
-        value.to_str().ok().and_then(|text| text.parse().ok()).expect("Retry-After in seconds")
-    });
+    let retry_after = response
+        .headers()
+        .get("retry-after")
+        .map(|value| value.to_str().ok().and_then(|text| text.parse().ok()).expect("Retry-After in seconds"));
     let body = response.bytes().await?;
     let json = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{status}: {}", String::from_utf8_lossy(&body)));
     Ok(Answer { status, json, retry_after })

@@ -57,10 +57,7 @@ impl Home {
     /// The command that starts `up` here.
     pub fn command(&self) -> Command {
         let data = self.data.display().to_string();
-        let mut command = tool::command(
-            self.path(),
-            ["up", "--data", &data, "--admin", "127.0.0.1:0", "--json"],
-        );
+        let mut command = tool::command(self.path(), ["up", "--data", &data, "--admin", "127.0.0.1:0", "--json"]);
         command.env("TRIBUTARY_LISTEN", "127.0.0.1:0").env("TRIBUTARY_RATE_LIMIT", "0").args(&self.flags);
         command
     }
@@ -223,12 +220,15 @@ impl Up {
 
     /// Sum of a metric's values over all its labels that contain `label`.
     pub async fn metric(&self, name: &str, label: &str) -> u64 {
-        let text = reqwest::get(format!("http://{}/metrics", self.admin)).await.expect("metrics").text().await.expect("text");
+        let text =
+            reqwest::get(format!("http://{}/metrics", self.admin)).await.expect("metrics").text().await.expect("text");
         let lines = text.lines().filter(|line| {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
         });
-        lines.map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a value") as u64).sum()
+        lines
+            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a value") as u64)
+            .sum()
     }
 }
 
