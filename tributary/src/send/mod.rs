@@ -149,7 +149,7 @@ pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
             .note(&format!("going on where an interrupted run stopped: {} batches are acknowledged", journal.len()));
     }
     let watcher = tokio::spawn(stop_on_signal(stop));
-    let summary = run::Run::new(&args, client, journal, progress).to_the_end().await;
+    let summary = run::Run::new(&args, client, journal, progress).send_everything().await;
     watcher.abort();
     report(&args, &summary)
 }

@@ -68,7 +68,7 @@ impl Run {
     }
 
     /// Sends everything, or as much as can be; the summary says what became of it.
-    pub async fn to_the_end(mut self) -> Summary {
+    pub async fn send_everything(mut self) -> Summary {
         let mut outcome = self.send_all().await;
         if outcome.is_ok() && self.wait {
             outcome = self.wait_for_all().await;
