@@ -8,7 +8,7 @@
 
 use super::LakeError;
 use std::{
-    collections::BTreeSet,
+    collections::HashSet,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -21,13 +21,13 @@ const FEW: usize = if cfg!(target_os = "linux") { 16 } else { usize::MAX };
 pub(super) struct UnsyncedFiles {
     root: PathBuf,
     files: Vec<PathBuf>,
-    directories: BTreeSet<PathBuf>,
+    directories: HashSet<PathBuf>,
 }
 
 impl UnsyncedFiles {
     /// Files below `root`, an existing directory.
     pub(super) fn below(root: PathBuf) -> Self {
-        Self { root, files: Vec::new(), directories: BTreeSet::new() }
+        Self { root, files: Vec::new(), directories: HashSet::new() }
     }
 
     /// Writes a new file; its directories are created.
@@ -43,8 +43,11 @@ impl UnsyncedFiles {
         if let Some(directory) = path.parent().filter(|directory| !self.directories.contains(*directory)) {
             fs::create_dir_all(directory)?;
             // A directory that exists may have been made by a chunk whose process died before it synced.
-            let above = directory.ancestors().take_while(|above| above.starts_with(&self.root));
-            self.directories.extend(above.map(Path::to_path_buf));
+            for above in directory.ancestors().take_while(|above| above.starts_with(&self.root)) {
+                if !self.directories.insert(above.to_path_buf()) {
+                    break;
+                }
+            }
         }
         File::create_new(path)
     }

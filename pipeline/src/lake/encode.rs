@@ -73,7 +73,7 @@ impl Encoder {
     fn write(&self, rows: &RecordBatch, file: &mut Vec<u8>) -> Result<(), ParquetError> {
         let properties = match rows.num_rows() {
             ..PLAIN_ROWS => &self.plain,
-            ..SMALL_ROWS => &self.small,
+            PLAIN_ROWS..SMALL_ROWS => &self.small,
             _ => &self.usual,
         };
         let mut writer = SerializedFileWriter::new(file, self.parquet.root_schema_ptr(), properties.clone())?;
@@ -113,6 +113,10 @@ fn base() -> WriterPropertiesBuilder {
 }
 
 fn rows_per_group(rows: &RecordBatch) -> usize {
+    if rows.num_rows() < PLAIN_ROWS {
+        // No chunk is so large that these could be too much for one.
+        return PLAIN_ROWS;
+    }
     let bytes: usize = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
     let row = (bytes / rows.num_rows().max(1)).max(1);
     (ROW_GROUP_BYTES / row).clamp(1, ROW_GROUP_ROWS)

@@ -8,6 +8,7 @@ use arrow::{
     datatypes::{DataType, Int64Type},
     record_batch::RecordBatch,
 };
+use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use roaring::RoaringTreemap;
@@ -71,7 +72,8 @@ async fn rows_of(
     marked: RoaringTreemap,
 ) -> Result<impl Stream<Item = Result<Vec<KeyRow>, LakeError>> + use<>, LakeError> {
     let path = super::below(&table.root, &file.path)?;
-    let reader = ParquetObject { objects: table.store.objects(), path: path.clone(), size: file.size };
+    let reader =
+        ParquetObject { objects: table.store.objects(), path: path.clone(), size: file.size, tail: Bytes::new() };
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await;
     let builder = builder.map_err(|error| LakeError::of_parquet(&path, error))?;
     let rows = builder.metadata().file_metadata().num_rows();
