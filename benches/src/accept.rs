@@ -6,7 +6,7 @@ use crate::{
     frames,
     load::{Load, LoadArgs, Sent},
     measure::{Cost, Process, Span},
-    messages::{Messages, Order, Pick},
+    messages::{Messages, Pick},
     report::{Row, progress},
 };
 use anyhow::ensure;
@@ -93,17 +93,7 @@ async fn receive(input: &Input, records: u64) -> anyhow::Result<Cost> {
 
 /// What this process uses while another one sends.
 async fn under_load(input: &Input, address: SocketAddr, key: &str, records: u64) -> anyhow::Result<(Cost, Sent)> {
-    let args = LoadArgs {
-        messages: input.messages.clone(),
-        url: format!("http://{address}/api/v1/ingest"),
-        key: key.to_owned(),
-        records,
-        order: Order::Once,
-        body_records: BODY_RECORDS as u64,
-        body_bytes: None,
-        connections: CONNECTIONS,
-        rate: None,
-    };
+    let args = LoadArgs::to(input, format!("http://{address}/api/v1/ingest"), key.to_owned(), records);
     let load = Load::start(&args).await?;
     let span = Span::start(Process::this())?;
     let sent = load.run().await?;

@@ -21,6 +21,9 @@ pub struct FillArgs {
     /// Directory of the backends
     #[arg(long)]
     pub dir: PathBuf,
+    /// Number of the first record
+    #[arg(long, default_value_t = 0)]
+    pub first: u64,
     /// Records in all
     #[arg(long)]
     pub records: u64,
@@ -32,11 +35,12 @@ pub struct FillArgs {
 const BATCH: u64 = 1_000;
 
 /// Runs the process and waits for it.
-pub async fn fill(input: &Input, dir: &Path, records: u64, order: Order) -> anyhow::Result<()> {
+pub async fn fill(input: &Input, dir: &Path, first: u64, records: u64, order: Order) -> anyhow::Result<()> {
     let order = clap::ValueEnum::to_possible_value(&order);
     let order = order.as_ref().map(clap::builder::PossibleValue::get_name).unwrap_or_default();
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("fill").arg("--messages").arg(&input.messages).arg("--dir").arg(dir);
+    command.args(["--first", &first.to_string()]);
     let status = command.args(["--records", &records.to_string(), "--order", order]).status().await?;
     ensure!(status.success(), "the backlog could not be made");
     Ok(())
@@ -50,7 +54,7 @@ pub async fn run(args: FillArgs) -> anyhow::Result<()> {
     for first in (0..args.records).step_by(BATCH as usize) {
         body.clear();
         for place in first..(first + BATCH).min(args.records) {
-            args.order.write(&messages, place, args.records, &mut body);
+            args.order.write(&messages, args.first + place, args.records, &mut body);
         }
         let batch_id = backends.world.uuid_v7().to_string();
         backends.log.append(frames::batch(&body, &batch_id)?).await?;

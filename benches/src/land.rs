@@ -10,7 +10,9 @@ use crate::{
     report::{Row, progress},
 };
 use anyhow::ensure;
+use serde::{Deserialize, Serialize};
 use std::{path::Path, time::Duration};
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tributary_pipeline::{Config, Pipeline, drained};
 
@@ -25,27 +27,44 @@ pub async fn run(input: &Input, records: u64, order: Order) -> anyhow::Result<Ve
     let dir = scratch(input.scratch.as_deref())?;
     let name = format!("land, {}", describe(order));
     progress(&format!("{name}: making the backlog"));
-    fill(input, dir.path(), records, order).await?;
+    fill(input, dir.path(), 0, records, order).await?;
     progress(&format!("{name}: the whole"));
-    let (cost, landed) = drain(dir.path()).await?;
-    let peak = Process::this().peak_mb()?;
-    let ended: u64 = landed.iter().map(|(_, count)| count).sum();
-    ensure!(ended == records, "of {records} records came to an end: {landed:?}");
-    progress(&format!("{name}: {landed:?}"));
+    let Drained { cost, peak_mb, outcomes } = drain_in_child(dir.path(), records).await?;
+    progress(&format!("{name}: {outcomes:?}"));
     progress(&format!("{name}: the parts"));
     let parts = land_parts::measure(dir.path(), records).await?;
     let sum: f64 = parts.iter().map(Row::cpu_per_million).sum();
-    let row = Row::new(name).cost(records, cost).peak_mb(peak).parts(sum);
+    let row = Row::new(name).cost(records, cost).peak_mb(peak_mb).parts(sum);
     let (cpu, ratio) = (row.cpu_per_million(), row.times_parts().unwrap_or_default());
     let row = row.target("≤ 10 CPU-s", cpu <= TARGET_CPU).target("≤ 2 × parts", ratio <= TARGET_RATIO);
     Ok(std::iter::once(row).chain(parts).collect())
 }
 
-/// Runs the pipeline until nothing is left; what it took, and how many records ended in which outcome.
-pub async fn drain(dir: &Path) -> anyhow::Result<(Cost, Vec<(&'static str, u64)>)> {
+/// What landing a backlog took.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Drained {
+    pub cost: Cost,
+    pub peak_mb: f64,
+    /// How many records ended in which outcome.
+    pub outcomes: Vec<(String, u64)>,
+}
+
+/// Lands the backlog in `dir` in a process of its own, so that its memory can be told from everything else's.
+pub async fn drain_in_child(dir: &Path, records: u64) -> anyhow::Result<Drained> {
+    let child = Command::new(std::env::current_exe()?).arg("drain").arg("--dir").arg(dir).output().await?;
+    ensure!(child.status.success(), "landing failed: {}", String::from_utf8_lossy(&child.stderr));
+    let drained: Drained = serde_json::from_slice(&child.stdout)?;
+    let ended: u64 = drained.outcomes.iter().map(|(_, count)| count).sum();
+    ensure!(ended == records, "of {records} records came to an end: {drained:?}");
+    Ok(drained)
+}
+
+/// The process itself: runs the pipeline until nothing is left.
+#[expect(clippy::print_stdout, reason = "its standard output is the pipe to the process that started it")]
+pub async fn drain(dir: &Path) -> anyhow::Result<()> {
+    let span = Span::start(Process::this())?;
     let Backends { log, tables, world } = Backends::open(dir)?;
     let lake = lake(dir, world.clone())?;
-    let span = Span::start(Process::this())?;
     let pipeline = Pipeline::new(log.clone(), tables, lake, world, Config::default(), &mut Default::default());
     let (metrics, health, stop) = (pipeline.metrics(), pipeline.health(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));
@@ -53,11 +72,13 @@ pub async fn drain(dir: &Path) -> anyhow::Result<(Cost, Vec<(&'static str, u64)>
         health.check().map_err(anyhow::Error::msg)?;
         tokio::time::sleep(LOOK).await;
     }
-    let cost = span.cost()?;
+    let (cost, peak_mb) = (span.cost()?, Process::this().peak_mb()?);
     stop.cancel();
     running.await??;
     let outcomes = ["landed", "overwritten", "unchanged", "dead_lettered"];
-    Ok((cost, outcomes.map(|outcome| (outcome, metrics.records(outcome))).to_vec()))
+    let outcomes = outcomes.map(|outcome| (outcome.to_owned(), metrics.records(outcome))).to_vec();
+    println!("{}", serde_json::to_string(&Drained { cost, peak_mb, outcomes })?);
+    Ok(())
 }
 
 fn describe(order: Order) -> &'static str {

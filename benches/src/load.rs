@@ -3,8 +3,10 @@
 //! It says `ready` once it has read the records, begins when it is told to, and ends with one line of JSON.
 
 use crate::{
+    Input,
     measure::quantile,
     messages::{Messages, Order},
+    up::Up,
 };
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -12,10 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     path::PathBuf,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic},
     time::Duration,
 };
 use tokio::{
@@ -23,6 +22,11 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     time::Instant,
 };
+use tributary_backends::world::{SystemWorld, World};
+
+/// Records of one body, and connections, where nothing else is said.
+const BODY_RECORDS: u64 = 1_000;
+const CONNECTIONS: usize = 8;
 
 /// What to send, and how.
 #[derive(Debug, Clone, Args)]
@@ -43,17 +47,43 @@ pub struct LoadArgs {
     #[arg(long, value_enum)]
     pub order: Order,
     /// Records of one body
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long)]
     pub body_records: u64,
-    /// Bodies of as many bytes as may be, padded in `data`, instead of so many records
+    /// Bytes of a body, filled up in each record's `data`
     #[arg(long)]
     pub body_bytes: Option<usize>,
     /// Connections
-    #[arg(long, default_value_t = 8)]
+    #[arg(long)]
     pub connections: usize,
     /// Records per second; without it as fast as the answers come
     #[arg(long)]
     pub rate: Option<u64>,
+    /// Say of each batch when it was acknowledged
+    #[arg(long)]
+    pub acks: bool,
+}
+
+impl LoadArgs {
+    /// As fast as `up` takes records as they are.
+    pub fn new(input: &Input, up: &Up, records: u64) -> anyhow::Result<Self> {
+        Ok(Self::to(input, up.url(), up.key()?.to_owned(), records))
+    }
+
+    /// The same for any server.
+    pub fn to(input: &Input, url: String, key: String, records: u64) -> Self {
+        Self {
+            messages: input.messages.clone(),
+            url,
+            key,
+            records,
+            order: Order::Once,
+            body_records: BODY_RECORDS,
+            body_bytes: None,
+            connections: CONNECTIONS,
+            rate: None,
+            acks: false,
+        }
+    }
 }
 
 /// What became of it.
@@ -69,6 +99,8 @@ pub struct Sent {
     pub p50_ms: f64,
     /// 99 of 100 did.
     pub p99_ms: f64,
+    /// Batches with the time of their `202`, microseconds since the Unix epoch, if that was asked for.
+    pub acks: Vec<(String, i64)>,
 }
 
 /// A running load generator.
@@ -93,6 +125,9 @@ impl Load {
         }
         if let Some(rate) = args.rate {
             command.args(["--rate", &rate.to_string()]);
+        }
+        if args.acks {
+            command.arg("--acks");
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let commands = child.stdin.take().context("no pipe")?;
@@ -125,7 +160,7 @@ pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
 
 async fn send(args: Arc<LoadArgs>, messages: Arc<Messages>) -> anyhow::Result<Sent> {
     let client = reqwest::Client::builder().pool_max_idle_per_host(args.connections).build()?;
-    let (next, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let (next, started) = (Arc::new(atomic::AtomicU64::new(0)), Instant::now());
     let connection = |_| {
         let (args, messages, client, next) = (args.clone(), messages.clone(), client.clone(), next.clone());
         tokio::spawn(async move { connection(&args, &messages, &client, &next, started).await })
@@ -137,6 +172,7 @@ async fn send(args: Arc<LoadArgs>, messages: Arc<Messages>) -> anyhow::Result<Se
         sent.records += part.records;
         sent.bodies += part.bodies;
         sent.refused += part.refused;
+        sent.acks.extend(part.acks);
         took.extend(times);
     }
     sent.p50_ms = quantile(&mut took, 0.5).as_secs_f64() * 1e3;
@@ -148,12 +184,12 @@ async fn connection(
     args: &LoadArgs,
     messages: &Messages,
     client: &reqwest::Client,
-    next: &AtomicU64,
+    next: &atomic::AtomicU64,
     started: Instant,
 ) -> anyhow::Result<(Sent, Vec<Duration>)> {
     let (mut sent, mut took) = (Sent::default(), Vec::new());
     loop {
-        let first = next.fetch_add(args.body_records, Ordering::Relaxed);
+        let first = next.fetch_add(args.body_records, atomic::Ordering::Relaxed);
         if first >= args.records {
             return Ok((sent, took));
         }
@@ -163,8 +199,12 @@ async fn connection(
         }
         let body = bytes::Bytes::from(body(args, messages, first, last));
         let begun = Instant::now();
-        sent.refused += post(args, client, body).await?;
+        let answer = post(args, client, body, &mut sent.refused).await?;
         took.push(begun.elapsed());
+        if args.acks {
+            let answer: Accepted = serde_json::from_str(&answer)?;
+            sent.acks.push((answer.batch_id, SystemWorld.now_micros()));
+        }
         sent.records += last - first;
         sent.bodies += 1;
     }
@@ -175,20 +215,41 @@ fn body(args: &LoadArgs, messages: &Messages, first: u64, last: u64) -> Vec<u8> 
     for place in first..last {
         args.order.write(messages, place, args.records, &mut body);
     }
-    if let Some(wanted) = args.body_bytes
-        && let Some(end) = body.len().checked_sub(2)
-        && wanted > body.len()
-    {
-        // White space before the last brace is part of the record, and of no field.
-        let padding = std::iter::repeat_n(b' ', wanted - body.len());
-        body.splice(end..end, padding);
+    match args.body_bytes {
+        Some(wanted) => filled(&body, wanted, last - first),
+        None => body,
     }
-    body
 }
 
-/// Sends a body until it is taken; how often it was refused.
-async fn post(args: &LoadArgs, client: &reqwest::Client, body: bytes::Bytes) -> anyhow::Result<u64> {
-    let mut refused = 0;
+/// Makes the `data` of each record longer, until the body has nearly `wanted` bytes.
+fn filled(body: &[u8], wanted: usize, records: u64) -> Vec<u8> {
+    const DATA: &[u8] = b"\"data\":{";
+    const FILLING: &str = "\"filling\":\"\",";
+    let each = usize::try_from((wanted.saturating_sub(body.len()) as u64) / records.max(1)).unwrap_or_default();
+    let filling = FILLING.replace("\"\",", &format!("\"{}\",", "x".repeat(each.saturating_sub(FILLING.len()))));
+    let mut out = Vec::with_capacity(wanted);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let data = line.windows(DATA.len()).position(|window| window == DATA).map_or(0, |found| found + DATA.len());
+        out.extend_from_slice(&line[..data]);
+        out.extend_from_slice(filling.as_bytes());
+        out.extend_from_slice(&line[data..]);
+    }
+    out
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted {
+    batch_id: String,
+}
+
+/// Sends a body until it is taken, and counts how often it was refused; the answer.
+async fn post(
+    args: &LoadArgs,
+    client: &reqwest::Client,
+    body: bytes::Bytes,
+    refused: &mut u64,
+) -> anyhow::Result<String> {
     loop {
         let request =
             client.post(&args.url).header("x-api-key", &args.key).header("content-type", "application/x-ndjson");
@@ -196,9 +257,9 @@ async fn post(args: &LoadArgs, client: &reqwest::Client, body: bytes::Bytes) -> 
         let status = response.status().as_u16();
         let text = response.text().await?;
         match status {
-            202 => return Ok(refused),
+            202 => return Ok(text),
             429 | 503 => {
-                refused += 1;
+                *refused += 1;
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             _ => anyhow::bail!("{status}: {text}"),

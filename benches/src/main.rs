@@ -8,12 +8,17 @@ mod accept;
 mod backends;
 mod fill;
 mod frames;
+mod freshness;
+mod index;
 mod land;
 mod land_parts;
 mod load;
 mod measure;
 mod messages;
 mod report;
+mod up;
+mod whole;
+mod worst;
 
 use clap::{Args, Parser, Subcommand};
 use messages::Order;
@@ -41,6 +46,14 @@ pub struct Input {
     pub scratch: Option<PathBuf>,
 }
 
+/// What is measured as a whole.
+#[derive(Debug, Clone, Args)]
+pub struct Binary {
+    /// The release build of `tributary`
+    #[arg(long, default_value = "target/release/tributary")]
+    pub binary: PathBuf,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bodies over HTTP until they are durable, beside the sum of the parts
@@ -59,6 +72,65 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Order::Again)]
         order: Order,
     },
+    /// The real binary: from the first request until everything has landed
+    Both {
+        #[command(flatten)]
+        input: Input,
+        #[command(flatten)]
+        binary: Binary,
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+    },
+    /// The real binary: from a batch's 202 until DuckDB shows it, at 2,000 records/s
+    Freshness {
+        #[command(flatten)]
+        input: Input,
+        #[command(flatten)]
+        binary: Binary,
+        #[command(flatten)]
+        duck: freshness::DuckArgs,
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// The real binary: peak memory with the largest bodies from 64 clients at once, beside a backlog
+    Memory {
+        #[command(flatten)]
+        input: Input,
+        #[command(flatten)]
+        binary: Binary,
+        /// Records in the log at the start
+        #[arg(long, default_value_t = 300_000)]
+        backlog: u64,
+    },
+    /// The real binary: what it needs when nobody asks anything of it
+    Idle {
+        #[command(flatten)]
+        input: Input,
+        #[command(flatten)]
+        binary: Binary,
+    },
+    /// Landing, and restarting, on a table with many keys
+    Index {
+        #[command(flatten)]
+        input: Input,
+        #[arg(long, default_value_t = 1_000_000)]
+        small: u64,
+        #[arg(long, default_value_t = 10_000_000)]
+        large: u64,
+    },
+    /// Landing when every record is on another date
+    Worst {
+        #[command(flatten)]
+        input: Input,
+        #[arg(long, default_value_t = 50_000)]
+        records: u64,
+    },
+    /// What lands a backlog, started by the others
+    #[command(hide = true)]
+    Drain {
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// The load generator, started by the others
     #[command(hide = true)]
     Load(load::LoadArgs),
@@ -72,6 +144,13 @@ async fn main() -> anyhow::Result<()> {
     let rows = match Cli::parse().command {
         Command::Accept { input, records } => accept::run(&input, records).await?,
         Command::Land { input, records, order } => land::run(&input, records, order).await?,
+        Command::Both { input, binary, records } => whole::both(&input, &binary, records).await?,
+        Command::Freshness { input, binary, duck, seconds } => freshness::run(&input, &binary, &duck, seconds).await?,
+        Command::Memory { input, binary, backlog } => whole::memory(&input, &binary, backlog).await?,
+        Command::Idle { input, binary } => whole::idle(&input, &binary).await?,
+        Command::Index { input, small, large } => index::run(&input, small, large).await?,
+        Command::Worst { input, records } => worst::run(&input, records).await?,
+        Command::Drain { dir } => return land::drain(&dir).await,
         Command::Load(args) => return load::run(args).await,
         Command::Fill(args) => return fill::run(args).await,
     };

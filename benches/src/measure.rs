@@ -38,11 +38,6 @@ impl Process {
         self.status_mb("VmHWM:")
     }
 
-    /// The memory that it has in RAM now, in MB.
-    pub fn resident_mb(self) -> anyhow::Result<f64> {
-        self.status_mb("VmRSS:")
-    }
-
     fn status_mb(self, name: &str) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
@@ -52,7 +47,7 @@ impl Process {
 }
 
 /// What some work took.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub struct Cost {
     /// CPU seconds.
     pub cpu: f64,

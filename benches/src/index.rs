@@ -1,0 +1,51 @@
+//! `index`: the whole pipeline on a table that has many keys already, and how soon it goes on after a restart.
+
+use crate::{
+    Input,
+    backends::scratch,
+    fill::fill,
+    land::{Drained, drain_in_child},
+    messages::Order,
+    report::{Row, progress},
+};
+
+/// Records that are landed on top of what is there.
+const STEP: u64 = 250_000;
+const TARGET_GROWTH: f64 = 1.2;
+const TARGET_RESTART: f64 = 10.0;
+
+/// Measures at `small` keys and at `large`.
+pub async fn run(input: &Input, small: u64, large: u64) -> anyhow::Result<Vec<Row>> {
+    let dir = scratch(input.scratch.as_deref())?;
+    let (mut keys, mut rows, mut costs) = (0, Vec::new(), Vec::new());
+    for size in [small, large] {
+        while keys < size {
+            progress(&format!("index: {keys} keys"));
+            let step = (size - keys).min(1_000_000);
+            fill(input, dir.path(), keys, step, Order::Once).await?;
+            drain_in_child(dir.path(), step).await?;
+            keys += step;
+        }
+        let start = restart(input, dir.path(), &mut keys).await?;
+        fill(input, dir.path(), keys, STEP, Order::Once).await?;
+        let Drained { cost, peak_mb, .. } = drain_in_child(dir.path(), STEP).await?;
+        keys += STEP;
+        // A start reads the part back once; what is left is the cost of the records.
+        let cost = crate::measure::Cost { cpu: cost.cpu - start.cost.cpu, wall: cost.wall - start.cost.wall };
+        let row = Row::new(format!("land on {size} keys")).cost(STEP, cost).peak_mb(peak_mb);
+        costs.push(row.cpu_per_million());
+        rows.push(row);
+        let row = Row::new(format!("restart on {size} keys, until a record has landed")).cost(1, start.cost);
+        rows.push(row.target("< 10 s", start.cost.wall < TARGET_RESTART));
+    }
+    let growth = costs.last().zip(costs.first()).map_or(0.0, |(large, small)| large / small);
+    rows.push(Row::new(format!("growth of the cost: × {growth:.2}")).target("≤ 1.2", growth <= TARGET_GROWTH));
+    Ok(rows)
+}
+
+/// Opens everything for one new record.
+async fn restart(input: &Input, dir: &std::path::Path, keys: &mut u64) -> anyhow::Result<Drained> {
+    fill(input, dir, *keys, 1, Order::Once).await?;
+    *keys += 1;
+    drain_in_child(dir, 1).await
+}
