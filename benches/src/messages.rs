@@ -59,8 +59,8 @@ impl Messages {
     /// from the second edition on its `data` has one more member.
     pub fn write(&self, pick: Pick, out: &mut Vec<u8>) {
         let (line, copy) = self.line(pick.number);
-        self.from_start(line, copy, line.all.start, out);
-        self.to_end(line, pick.edition, out);
+        self.through_episode(line, copy, line.all.start, out);
+        self.rest(line, pick.edition, out);
     }
 
     /// The same on the given date (`YYYY-MM-DD`).
@@ -68,8 +68,8 @@ impl Messages {
         let (line, copy) = self.line(pick.number);
         out.extend_from_slice(&self.text[line.all.start..line.date]);
         out.extend_from_slice(date.as_bytes());
-        self.from_start(line, copy, line.date + date.len(), out);
-        self.to_end(line, pick.edition, out);
+        self.through_episode(line, copy, line.date + date.len(), out);
+        self.rest(line, pick.edition, out);
     }
 
     fn line(&self, number: u64) -> (&Line, u64) {
@@ -78,7 +78,7 @@ impl Messages {
     }
 
     /// From `start` to the end of the episode's name.
-    fn from_start(&self, line: &Line, copy: u64, start: usize, out: &mut Vec<u8>) {
+    fn through_episode(&self, line: &Line, copy: u64, start: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.text[start..line.episode_end]);
         if copy > 0 {
             out.extend_from_slice(format!("~{copy}").as_bytes());
@@ -86,7 +86,7 @@ impl Messages {
     }
 
     /// The rest.
-    fn to_end(&self, line: &Line, edition: u32, out: &mut Vec<u8>) {
+    fn rest(&self, line: &Line, edition: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.text[line.episode_end..line.data]);
         if edition > 0 {
             out.extend_from_slice(format!("\"edition\":{edition},").as_bytes());
