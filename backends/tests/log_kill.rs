@@ -16,6 +16,7 @@ use tributary_backends::{
 };
 
 const DIR: &str = "TRIBUTARY_TEST_LOG_DIR";
+const TEST: &str = "no_acknowledged_message_is_lost_repeated_or_out_of_order";
 const CALLERS: u64 = 4;
 const ROUNDS: u64 = 12;
 
@@ -30,11 +31,10 @@ fn message(caller: u64, number: u64) -> Append {
     Append { topic: Topic::Records, partition: 0, key: Bytes::new(), value: Bytes::from(value) }
 }
 
-/// The child: appends until it is killed and says which messages were acknowledged. Does nothing by itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn child_appends_until_killed() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let log = open(Path::new(&dir));
+/// What the killed process runs: the same test, told by its environment that it is the child. Appends until it is
+/// killed and says which messages were acknowledged.
+async fn child(dir: &Path) {
+    let log = open(dir);
     let start: u64 = std::env::var("TRIBUTARY_TEST_START").unwrap().parse().unwrap();
     let callers = (0..CALLERS).map(|caller| {
         let log = log.clone();
@@ -54,14 +54,17 @@ async fn child_appends_until_killed() {
 
 fn spawn(dir: &Path, start: u64, crash_at: Option<String>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child_appends_until_killed", "--nocapture"]).env(DIR, dir);
+    command.args(["--exact", TEST, "--nocapture"]).env(DIR, dir);
     command.env("TRIBUTARY_TEST_START", start.to_string()).stdout(Stdio::piped());
     command.envs(crash_at.map(|point| ("TRIBUTARY_CRASH_AT", point)));
     command.spawn().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_message_is_lost_repeated_or_out_of_order() {
+    if let Some(dir) = std::env::var_os(DIR) {
+        return child(Path::new(&dir)).await;
+    }
     let dir = tempfile::tempdir().unwrap();
     let world = TestWorld::new(20);
     let mut acknowledged = Vec::<[u64; CALLERS as usize]>::new();

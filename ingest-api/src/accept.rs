@@ -108,7 +108,7 @@ async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, F
     let (worker, order) = (api.clone(), order.clone());
     let prepared = api.cpu.run(body.bytes.len(), move || {
         let Received { bytes, mut held } = body;
-        // The frames are about as large as the body.
+        // The frames are about as large as the body; when they are made, their true size counts.
         held.grow(bytes.len()).map_err(|_| Failure::overloaded())?;
         let checked = batch::check(&bytes, order.form, &worker.config.limits).map_err(|refused| {
             let Refused { failure, records } = refused;
@@ -130,6 +130,8 @@ async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, F
         drop(checked);
         let body_len = bytes.len();
         held.shrink(bytes.capacity());
+        let frames: usize = messages.iter().map(|message| message.key.len() + message.value.len()).sum();
+        held.grow(frames.saturating_sub(body_len)).map_err(|_| Failure::overloaded())?;
         Ok(Prepared { row, messages, response, body_len, held })
     });
     prepared.await?

@@ -17,6 +17,9 @@ use tributary_schemas::{
 
 /// Errors kept of one rejected record; all are counted.
 const MAX_KEPT_ERRORS: usize = 100;
+/// Errors kept of a batch beyond the first of each record: a few bytes can be wrong in a way that takes many to say, and
+/// the rejects of a body must not take many times its memory.
+const MAX_BATCH_KEPT_ERRORS: usize = 10_000;
 
 /// The records of a body, told apart.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub struct Rejected<'a> {
     pub index: u32,
     /// Its text, and its line for NDJSON.
     pub piece: Piece<'a>,
-    /// What is wrong with it, at most [`MAX_KEPT_ERRORS`].
+    /// What is wrong with it, at least one and at most [`MAX_KEPT_ERRORS`].
     pub errors: Vec<FieldError>,
 }
 
@@ -83,14 +86,18 @@ struct Read<'a> {
 fn read_all(pieces: Vec<Piece<'_>>) -> Read<'_> {
     let mut read =
         Read { accepted: Vec::with_capacity(pieces.len()), rejected: Vec::new(), total_errors: 0, errors: Vec::new() };
+    let mut left = MAX_BATCH_KEPT_ERRORS;
     for (index, piece) in (0u32..).zip(pieces) {
         match record::parse(piece.text) {
             Ok(record) => read.accepted.push((index, record)),
             Err(mut errors) => {
-                read.total_errors = read.total_errors.saturating_add(u32::try_from(errors.len()).unwrap_or(u32::MAX));
+                let count = errors.iter().fold(0u32, |sum, error| sum.saturating_add(error.count));
+                read.total_errors = read.total_errors.saturating_add(count);
                 let room = MAX_SHOWN_ERRORS - read.errors.len();
                 read.errors.extend(errors.iter().take(room).map(|error| shown(index, piece.line, error)));
-                errors.truncate(MAX_KEPT_ERRORS);
+                errors.truncate(MAX_KEPT_ERRORS.min(left).max(1));
+                errors.shrink_to_fit();
+                left = left.saturating_sub(errors.len());
                 read.rejected.push(Rejected { index, piece, errors });
             }
         }

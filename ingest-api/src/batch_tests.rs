@@ -86,6 +86,7 @@ fn a_shown_message_is_bounded_with_its_line() {
         code: tributary_schemas::record::ErrorCode::ValidationError,
         pointer: String::new(),
         message: "ä".repeat(3_000),
+        count: 1,
     };
     let message = shown(0, Some(17), &error).message;
     assert_eq!(message.chars().count(), MAX_MESSAGE_CHARS);
@@ -100,4 +101,18 @@ fn the_errors_of_one_record_are_bounded() {
     let batch = checked(&body).expect("one is good");
     assert!(batch.rejected[0].errors.len() <= MAX_KEPT_ERRORS);
     assert_eq!(batch.errors.len(), MAX_SHOWN_ERRORS);
+    assert!(batch.total_errors >= 5_000, "those that are not listed are counted, too: {}", batch.total_errors);
+}
+
+#[test]
+fn the_errors_of_a_batch_are_bounded_and_each_bad_record_keeps_one() {
+    let unknown: String = (0..200).map(|n| format!(r#","u{n}":0"#)).collect();
+    let bad = record("message", "p", &unknown) + "\n";
+    let body = record("message", "p", "") + "\n" + &bad.repeat(999);
+    let batch = checked(&body).expect("one is good");
+    assert_eq!(batch.total_errors, 999 * 200);
+    let kept = batch.rejected.iter().map(|rejected| rejected.errors.len()).sum::<usize>();
+    assert!(kept <= MAX_BATCH_KEPT_ERRORS + 999, "{kept}");
+    assert_eq!(batch.rejected[0].errors.len(), MAX_KEPT_ERRORS);
+    assert!(batch.rejected.iter().all(|rejected| !rejected.errors.is_empty()));
 }

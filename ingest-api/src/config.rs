@@ -91,7 +91,8 @@ pub struct IdempotencyConfig {
     /// How long a `202` is kept; default 24 h.
     pub keep: Duration,
     /// How long a request holds its key without an answer before a repeat may take it over; default 60 s. Must be
-    /// longer than the slowest request; after a crash a repeat waits for as long.
+    /// longer than the slowest request. After a crash a repeat waits for as long, but not with embedded tables, which
+    /// know that their only process has ended.
     pub lease: Duration,
     /// How long a repeat waits for its twin's answer before it gets 429; default 10 s.
     pub wait: Duration,

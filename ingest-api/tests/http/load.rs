@@ -1,6 +1,6 @@
 //! Much at once: memory stays within its budget, stopping is orderly, backends that are away are said to be.
 
-use crate::harness::{answer, lines, record, start, start_with};
+use crate::harness::{answer, lines, record, record_with, start, start_with};
 use reqwest::StatusCode;
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -31,6 +31,20 @@ async fn beyond_the_budget_requests_are_503_and_the_others_get_through() {
     }
     assert!(server.metrics().contains("tributary_ingest_memory_bytes 0\n"), "all of it was given back");
     assert_eq!(server.post_json(large).await.status, StatusCode::ACCEPTED);
+}
+
+/// What is wrong with a record can take many times its bytes to say.
+#[tokio::test]
+async fn rejects_count_against_the_budget_with_their_true_size() {
+    let unknown: String = (0..100).map(|n| format!(r#","u{n}":0"#)).collect();
+    let body = lines(1) + &(record_with("1", "{}", &unknown) + "\n").repeat(10);
+    let small = start_with(|config| config.load.memory_budget = 8 * body.len()).await;
+    let refused = small.post_ndjson(body.clone()).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"));
+    small.assert_nothing_stored().await;
+    let ample = start_with(|config| config.load.memory_budget = 100 * body.len()).await;
+    assert_eq!(ample.post_ndjson(body).await.json["rejectedCount"], 10);
+    assert!(ample.metrics().contains("tributary_ingest_memory_bytes 0\n"));
 }
 
 #[tokio::test]

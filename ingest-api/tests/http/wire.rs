@@ -157,13 +157,17 @@ async fn idle_connections_disturb_nobody() {
 #[tokio::test]
 async fn connections_beyond_the_cap_wait_for_their_turn() {
     let server = start_with(|config| config.load.max_connections = 1).await;
-    let first = connect(&server).await;
-    let request = server.post_ndjson(lines(1));
-    tokio::pin!(request);
-    tokio::select! {
-        _ = &mut request => panic!("a second connection was served"),
-        () = tokio::time::sleep(Duration::from_millis(100)) => {}
+    let get = b"GET /api/v1/ingest/batches HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (mut first, mut second) = (connect(&server).await, connect(&server).await);
+    second.write_all(get).await.expect("sent");
+    // While the second has asked already, the first is served again and again.
+    for _ in 0..20 {
+        first.write_all(get).await.expect("sent");
+        some(&mut first, "HTTP/1.1 401").await;
     }
+    let waits = second.try_read(&mut [0]).expect_err("a second connection was served");
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(server.metrics().contains("tributary_http_connections 1\n"), "{}", server.metrics());
     drop(first);
-    assert_eq!(request.await.status, 202);
+    some(&mut second, "HTTP/1.1 401").await;
 }

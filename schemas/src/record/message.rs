@@ -12,7 +12,7 @@ const SHOWN_CHARS: usize = 80;
 pub(super) fn error(code: ErrorCode, pointer: String, what: &str) -> FieldError {
     let message = if pointer.is_empty() { what.to_owned() } else { format!("{pointer}: {what}") };
     let message = cut(&message, MAX_MESSAGE_CHARS).into_owned();
-    FieldError { code, pointer, message }
+    FieldError { code, pointer, message, count: 1 }
 }
 
 /// At most `max` code points of `text`, with `…` as the last of them when there were more.

@@ -169,6 +169,8 @@ pub struct FieldError {
     pub pointer: String,
     /// Starts with the pointer; says what was expected and what came; at most 2,048 characters.
     pub message: String,
+    /// How many errors it tells of: 1, unless it sums up those that are not listed.
+    pub count: u32,
 }
 
 /// Codes of per-record errors.

@@ -48,7 +48,7 @@ struct Walk {
     path: Vec<String>,
     errors: Vec<FieldError>,
     /// Errors past the most that are listed.
-    unlisted: usize,
+    unlisted: u32,
 }
 
 impl Walk {
@@ -59,7 +59,8 @@ impl Walk {
         }
         if self.unlisted > 0 {
             let rest = self.unlisted;
-            self.errors.push(record(&format!("expected a valid record, got {rest} errors more than are listed")));
+            let sum = record(&format!("expected a valid record, got {rest} errors more than are listed"));
+            self.errors.push(FieldError { count: rest, ..sum });
         }
         self.errors
     }
@@ -69,7 +70,7 @@ impl Walk {
             let what = format!("expected {expected}, got {got}");
             self.errors.push(message::error(ErrorCode::ValidationError, self.path.concat(), &what));
         } else {
-            self.unlisted += 1;
+            self.unlisted = self.unlisted.saturating_add(1);
         }
     }
 

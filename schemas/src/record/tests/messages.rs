@@ -147,4 +147,6 @@ fn more_errors_than_are_listed_are_summed_up() {
     let messages = replaced(r#"["x","x"]"#, &format!("[{wrong}]"));
     assert_eq!(messages.len(), MAX_RECORD_ERRORS + 1);
     assert_eq!(messages[MAX_RECORD_ERRORS], "expected a valid record, got 6 errors more than are listed");
+    let errors = parse(FULL.replacen(r#"["x","x"]"#, &format!("[{wrong}]"), 1).as_bytes()).expect_err("wrong");
+    assert_eq!(errors.iter().map(|error| error.count).sum::<u32>() as usize, MAX_RECORD_ERRORS + 6);
 }
