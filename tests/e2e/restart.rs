@@ -29,6 +29,25 @@ async fn an_idempotency_key_is_remembered() {
     assert_eq!(page.json["batches"].as_array().map(Vec::len), Some(1), "processed once");
 }
 
+/// A repeat is not made to wait for the hold of a process that is dead: it would get 429 while the key is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_that_a_dead_process_held_is_free() {
+    let mut home = Home::new();
+    for point in ["accept.after_batch_row:1", "accept.after_append:1", "accept.before_reply:1"] {
+        let mut doomed = home.try_start(&[("TRIBUTARY_CRASH_AT", point)]).expect("it starts");
+        let cut = doomed.http.try_post(NDJSON, NOTES.into(), Some(point)).await;
+        assert!(cut.is_err(), "{point}: no answer from a dead process");
+        doomed.ended().await;
+        let up = home.start();
+        let repeat = up.http.try_post(NDJSON, NOTES.into(), Some(point)).await.expect("an answer");
+        // The last point is behind the stored answer, so the batch is that of the first request there.
+        assert_eq!((repeat.status, &repeat.json["acceptedCount"]), (202, &12.into()), "{point}: {:?}", repeat.json);
+        up.http.complete(&repeat.batch_id()).await;
+        up.table().assert_is(&Table::of(NOTES));
+        assert!(up.terminate().await.0.success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_and_rejects_are_remembered() {
     let mut home = Home::new();
