@@ -48,6 +48,11 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A new run has halted nowhere yet.
+    pub(crate) fn begin(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) fn halted(&self, what: &str, why: &str) {
         tracing::error!("{what} has halted, everything else goes on: {why}");
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{what} has halted: {why}"));

@@ -77,9 +77,11 @@ impl Pipeline {
     /// Runs until `stop` is cancelled. Work in hand is then finished for [`Config::stop_grace`] at most.
     ///
     /// # Errors
-    /// What has halted meanwhile; everything else went on, and [`Self::health`] has said so all along.
+    /// What has halted meanwhile; everything else went on, and [`Self::health`] has said so all along. Another run of a
+    /// clone tries all of it again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), PipelineError> {
         let Self { context } = self;
+        context.health.begin();
         let [lanes, rejects, events] = GROUPS;
         tokio::join!(
             consume(context.clone(), lanes, stop.clone(), |context, reader, stop| {

@@ -117,7 +117,7 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     let (fate, stop) = (Fate::immortal(), CancellationToken::new());
     let config = Config { sweep_interval: Duration::from_millis(20), ..quick(10) };
     let pipeline = Pipeline { context: world.process(config, &fate) };
-    let (health, context) = (pipeline.health(), Arc::clone(&pipeline.context));
+    let (health, context, again) = (pipeline.health(), Arc::clone(&pipeline.context), pipeline.clone());
     let running = tokio::spawn(pipeline.run(stop.clone()));
     facts_when(&world, "never", |facts| !facts.is_empty()).await;
     let halted = async {
@@ -131,6 +131,20 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     let ended = timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap();
     assert!(matches!(ended, Err(PipelineError::Halted(faults)) if faults.len() == 1));
     assert_eq!(context.metrics.records("landed"), 0);
+
+    // Once that is mended, another run lands what this one could not.
+    std::fs::remove_dir_all(&log).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(again.run(stop.clone()));
+    let landed = async {
+        while context.metrics.records("landed") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), landed).await.expect("it lands");
+    assert_eq!(health.check(), Ok(()));
+    stop.cancel();
+    timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap().unwrap();
 }
 
 fn embedded_log(dir: &Path) -> Arc<dyn RecordLog> {

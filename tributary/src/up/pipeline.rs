@@ -1,7 +1,7 @@
 //! Keeps the pipeline running, and lets a command have it rest while the index under it is replaced.
 
 use anyhow::Context;
-use std::future::Future;
+use std::{fmt::Display, future::Future};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,8 @@ impl PipelineHandle {
 /// Runs what `pipeline` makes until `stop`, with rests in between when asked.
 ///
 /// # Errors
-/// The pipeline's.
+/// The pipeline's, when it ends by itself. What had halted in it before a rest gets another try afterwards: a new index
+/// may be just what it lacked.
 pub async fn supervise<F, E>(
     mut pipeline: impl FnMut(CancellationToken) -> F,
     mut pauses: Pauses,
@@ -60,6 +61,7 @@ pub async fn supervise<F, E>(
 ) -> Result<(), E>
 where
     F: Future<Output = Result<(), E>>,
+    E: Display,
 {
     loop {
         let stint = stop.child_token();
@@ -69,7 +71,9 @@ where
             Some(pause) = pauses.0.recv() => pause,
         };
         stint.cancel();
-        running.await?;
+        if let Err(error) = running.await {
+            tracing::warn!("some of the pipeline had halted and is tried again after this rest: {error}");
+        }
         if pause.resting.send(()).is_ok() {
             tracing::info!("the pipeline rests while its index is replaced");
             tokio::select! {
@@ -120,6 +124,26 @@ mod tests {
         drop(resting);
         assert!(!handle.is_alive());
         assert!(handle.pause().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_had_halted_is_tried_again_after_a_rest() {
+        let (handle, pauses) = handle();
+        let (started, mut starts) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let halted = move |stop: CancellationToken| {
+            let _ = started.send(());
+            async move {
+                stop.cancelled().await;
+                Err::<(), _>("a lane has halted".to_owned())
+            }
+        };
+        let task = tokio::spawn(supervise(halted, pauses, stop.clone()));
+        starts.recv().await.expect("started");
+        drop(handle.pause().await.expect("rests"));
+        starts.recv().await.expect("started again");
+        stop.cancel();
+        assert_eq!(task.await.expect("no panic"), Err("a lane has halted".to_owned()));
     }
 
     #[tokio::test]
