@@ -44,7 +44,7 @@ pub enum RecordResult {
 
 /// Labels of `tributary_ingest_records_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct RecordLabels {
     pub result: RecordResult,
 }
@@ -62,7 +62,7 @@ pub struct RequestLabels {
 
 /// Labels of `tributary_http_request_duration_seconds`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct RouteLabels {
     pub route: String,
 }

@@ -76,7 +76,7 @@ pub struct ApiKey {
 
 /// A batch as accepted; its status follows from its facts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct BatchRow {
     pub workspace: String,
     pub batch_id: String,
@@ -106,7 +106,7 @@ pub struct Batch {
 
 /// Where a page of batches goes on: strictly older than this.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct BatchPosition {
     pub created_at: i64,
     pub batch_id: String,
@@ -140,7 +140,7 @@ pub struct Hold {
 
 /// One part of the key index: the identities of one workspace in one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct IndexPart {
     pub workspace: String,
     pub lane: u32,

@@ -98,7 +98,8 @@ impl State {
     /// Makes everything committed durable.
     pub(super) fn persist(&self) -> fjall::Result<()> {
         if self.dirty.swap(false, Ordering::Relaxed) {
-            self.db.persist(PersistMode::SyncData)?;
+            // After a failure the next change must not be answered as if everything before it were durable.
+            self.db.persist(PersistMode::SyncData).inspect_err(|_| self.dirty.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     }
