@@ -10,5 +10,6 @@
 pub mod crash;
 pub mod data_dir;
 pub mod log;
+pub mod memory;
 pub mod tables;
 pub mod world;
