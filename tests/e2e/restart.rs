@@ -48,6 +48,26 @@ async fn an_idempotency_key_that_a_dead_process_held_is_free() {
     }
 }
 
+/// Its records never reached the log, so that it cannot land; whoever asks is told why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_can_never_land_fails_with_a_reason() {
+    let mut home = Home::new();
+    let mut doomed = home.try_start(&[("TRIBUTARY_CRASH_AT", "accept.after_batch_row")]).expect("it starts");
+    assert!(doomed.http.try_post(NDJSON, NOTES.into(), None).await.is_err(), "no answer from a dead process");
+    doomed.ended().await;
+    let up = home.try_start(&[("TRIBUTARY_LANDING_DEADLINE", "1s")]).expect("it starts");
+    let page = up.http.get("/batches").await;
+    let id = page.json["batches"][0]["batchId"].as_str().expect("its row is there").to_owned();
+    let failed = up.http.get(&format!("/batches/{id}?wait=COMPLETE&timeout=60")).await.json;
+    assert_eq!(
+        (&failed["status"], &failed["errors"][0]["code"]),
+        (&"FAILED".into(), &"BATCH_FAILED".into()),
+        "{failed}"
+    );
+    let found = home.lake(&["check"]).await;
+    assert_eq!(found.code, 0, "{found:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_and_rejects_are_remembered() {
     let mut home = Home::new();

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tributary_backends::{crash, world::World};
+use tributary_backends::world::World;
 use url::Url;
 use uuid::Uuid;
 
@@ -50,7 +50,6 @@ pub(super) async fn write(target: Target, rows: RecordBatch) -> Result<WrittenFi
         uploaded?;
         written?
     };
-    crash::point("lane.after_parquet");
     Ok(written)
 }
 

@@ -30,7 +30,7 @@ pub struct Options {
     pub retention_interval: Duration,
     /// The groups that must have consumed a message of a topic before it may be dropped, also before they first join.
     /// Default: `lanes` reads `records`, `rejects` reads `rejects`, `batch-state` reads `batch-events`. A group that
-    /// is listed here and never reads keeps its topic for ever. Topics without a group keep what age and size allow.
+    /// is listed here and never reads keeps its topic for ever, and so does a topic without a group, as dead letters.
     pub groups: Vec<(String, Topic)>,
 }
 

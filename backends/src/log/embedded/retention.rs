@@ -66,7 +66,8 @@ fn seal_old(writer: &mut Writer, at: usize, now: i64, consumed: i64) {
     }
 }
 
-/// Everything below this has been read by every group that is known to read the partition.
+/// Everything below this has been read by every group that is known to read the partition. Where there is none, as for
+/// dead letters, nothing has been read, and nothing may go.
 fn consumed(writer: &Writer, tail: &Tail) -> i64 {
     let (topic, partition) = (tail.partition.topic, tail.partition.number);
     let groups = writer.options.groups.iter().filter(|(_, read)| *read == topic);
@@ -74,7 +75,7 @@ fn consumed(writer: &Writer, tail: &Tail) -> i64 {
         let key = Key { group: group.clone(), topic, partition };
         writer.offsets.committed(&key).unwrap_or(0)
     });
-    committed.min().unwrap_or(i64::MAX)
+    committed.min().unwrap_or(0)
 }
 
 fn age(writer: &Writer) -> i64 {
