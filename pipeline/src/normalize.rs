@@ -3,6 +3,7 @@
 use crate::{
     chunk::{NormalizedChunk, RawChunk, TableChunk},
     dedup::Seen,
+    lake::is_workspace_name,
 };
 use arrow::{
     array::{Array, AsArray, Int64Array, UInt32Array},
@@ -52,7 +53,7 @@ pub(crate) fn normalize(
     let workspaces = text(&frames, "workspace")?;
     for (row, message) in (0u32..).zip(&decoded) {
         let workspace = workspaces.value(row as usize);
-        if !sound_workspace(workspace) {
+        if !is_workspace_name(workspace) {
             dead.push(letter(message, "normalize", format!("{workspace:?} cannot be a workspace")));
             dead_without_table += 1;
         } else if message.key.as_ref() != seen.get(row as usize).map_or(&[][..], |seen| &seen.identity.0) {
@@ -180,10 +181,4 @@ fn text<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b arrow::array::Stri
 
 fn missing(name: &str) -> ArrowError {
     ArrowError::SchemaError(format!("the frames have no column {name} of the type that it should have"))
-}
-
-/// A workspace's name is a directory of the lake: 1–64 of `[A-Za-z0-9._-]`, and not only dots.
-fn sound_workspace(workspace: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=64).contains(&workspace.len()) && workspace.bytes().all(plain) && !workspace.bytes().all(|byte| byte == b'.')
 }

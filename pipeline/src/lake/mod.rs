@@ -166,11 +166,14 @@ impl Lake {
     }
 }
 
-/// A workspace's name is a directory's: `1–64 of [A-Za-z0-9._-]`, and none of those that mean another directory.
-fn check_name(workspace: &str) -> Result<(), LakeError> {
+/// A workspace's name is a directory's: 1 to 64 of `[A-Za-z0-9._-]`, and none of those that mean another directory.
+pub(crate) fn is_workspace_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let sound = (1..=64).contains(&workspace.len()) && workspace.bytes().all(plain);
-    if sound && !workspace.bytes().all(|byte| byte == b'.') {
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.bytes().all(|byte| byte == b'.')
+}
+
+fn check_name(workspace: &str) -> Result<(), LakeError> {
+    if is_workspace_name(workspace) {
         return Ok(());
     }
     Err(LakeError::Halted(format!("{workspace:?} cannot be a workspace: 1 to 64 of A-Z a-z 0-9 . _ -")))
