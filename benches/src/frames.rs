@@ -54,7 +54,7 @@ pub fn batch(body: &[u8], batch_id: &str) -> anyhow::Result<Vec<Append>> {
     let message = |(identity, end): (Identity, usize)| {
         let value = frames.slice(start..end);
         start = end;
-        let partition = LANES.lane(WORKSPACE, &identity);
+        let partition = LANES.of(WORKSPACE).lane(&identity);
         Append { topic: Topic::Records, partition, key: Bytes::copy_from_slice(&identity.0), value }
     };
     Ok(ends.into_iter().map(message).collect())

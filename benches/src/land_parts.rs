@@ -31,7 +31,7 @@ pub async fn measure(dir: &Path, records: u64) -> anyhow::Result<Vec<Row>> {
     let mut steps = Steps {
         table: lake(dir, backends.world.clone())?.table(PARTS).await?,
         tables: backends.tables.clone(),
-        part: IndexPart { workspace: PARTS.to_owned(), lane: LANES.lane(WORKSPACE, &Identity([0; 16])) },
+        part: IndexPart { workspace: PARTS.to_owned(), lane: LANES.of(WORKSPACE).lane(&Identity([0; 16])) },
         filter: SeenFilter::with_capacity(0),
         decoder: RecordDecoder::new(),
         costs: Costs::default(),

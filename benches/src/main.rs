@@ -141,7 +141,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tributary_backends::memory::give_back_at_once();
+    tributary_backends::memory::give_back_soon();
     let rows = match Cli::parse().command {
         Command::Accept { input, records } => accept::run(&input, records).await?,
         Command::Land { input, records, order } => land::run(&input, records, order).await?,

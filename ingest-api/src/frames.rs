@@ -41,12 +41,13 @@ pub fn messages(
 }
 
 fn records(checked: &Checked<'_>, stamp: &BatchStamp<'_>, lanes: &Lanes, body_len: usize, out: &mut Vec<Append>) {
+    let lanes_of_workspace = lanes.of(stamp.workspace);
     let routes: Vec<(Identity, u32)> = checked
         .accepted
         .iter()
         .map(|(_, record)| {
             let identity = Identity::of(record);
-            (identity, lanes.lane(stamp.workspace, &identity))
+            (identity, lanes_of_workspace.lane(&identity))
         })
         .collect();
     let last = last_of_each_lane(routes.iter().map(|(_, lane)| *lane), lanes.partitions);

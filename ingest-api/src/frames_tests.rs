@@ -42,7 +42,7 @@ fn a_record_goes_where_its_identity_says() {
     let lanes = Lanes { partitions: 8, spread: 4 };
     for message in messages_of(&body(50, 0), &lanes) {
         let identity = Identity(message.key[..].try_into().expect("16 bytes"));
-        assert_eq!(message.partition, lanes.lane("w", &identity));
+        assert_eq!(message.partition, lanes.of("w").lane(&identity));
         assert_eq!(message.topic, Topic::Records);
     }
 }

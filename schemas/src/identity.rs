@@ -43,14 +43,28 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// `(hash(workspace) + identity mod spread) mod partitions`, where the hash and the identity are the first eight
-    /// bytes of each, little endian. Never to be changed: one identity must always take the same lane. Zeros count as
-    /// one, so that there is always a lane.
-    pub fn lane(&self, workspace: &str, identity: &Identity) -> u32 {
+    /// The lanes of one workspace: its first is the first eight bytes, little endian, of the hash of its name, mod
+    /// `partitions`. Never to be changed: one identity must always take the same lane.
+    pub fn of(&self, workspace: &str) -> WorkspaceLanes {
         let partitions = u64::from(self.partitions.max(1));
-        let spread = u64::from(self.spread.max(1));
         let first = first_eight(blake3::hash(workspace.as_bytes()).as_bytes()) % partitions;
-        let lane = (first + first_eight(&identity.0) % spread) % partitions;
+        WorkspaceLanes { first, spread: u64::from(self.spread.max(1)), partitions }
+    }
+}
+
+/// The lanes of one workspace.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkspaceLanes {
+    first: u64,
+    /// At least one, as are the partitions: there is always a lane.
+    spread: u64,
+    partitions: u64,
+}
+
+impl WorkspaceLanes {
+    /// `(first + identity mod spread) mod partitions`, where the identity is its first eight bytes, little endian.
+    pub fn lane(&self, identity: &Identity) -> u32 {
+        let lane = (self.first + first_eight(&identity.0) % self.spread) % self.partitions;
         // Below `partitions`, which is a u32.
         u32::try_from(lane).unwrap_or(0)
     }

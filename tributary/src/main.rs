@@ -32,7 +32,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tributary_backends::memory::give_back_at_once();
+    tributary_backends::memory::give_back_soon();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match settings::parse(&arguments) {
         Ok(cli) => cli,

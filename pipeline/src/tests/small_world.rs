@@ -87,7 +87,7 @@ impl SmallWorld {
             let texts: Vec<_> =
                 records.iter().filter(|rec| rec.workspace == workspace).map(|rec| (text(rec), rec.content)).collect();
             let parsed: Vec<_> = texts.iter().map(|(text, _)| record::parse(text.as_bytes()).unwrap()).collect();
-            let lane_of = |record: &record::Record<'_>| self.lanes.lane(&workspace_name, &Identity::of(record));
+            let lane_of = |record: &record::Record<'_>| self.lanes.of(&workspace_name).lane(&Identity::of(record));
             let lanes: Vec<_> = parsed.iter().map(lane_of).collect();
             let touched = BTreeSet::from_iter(&lanes).len() as u32;
             for (index, record) in parsed.iter().enumerate() {

@@ -14,6 +14,7 @@ use arrow_avro::{
 };
 use serde::{Serialize, Serializer};
 use std::{borrow::Cow, sync::LazyLock};
+use xxhash_rust::xxh3::xxh3_64;
 
 const SCHEMA: &str = include_str!("../../avro/record.avsc");
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -68,7 +69,7 @@ pub fn encode_record(stamp: &Stamp<'_>, record: &Record<'_>, out: &mut Vec<u8>) 
         received_at: stamp.received_at,
         lanes_in_batch: stamp.lanes_in_batch,
         key: stamp.identity,
-        digest: digest(stamp.source, record),
+        digest: digest(stamp.source, record, out),
         schema_version: SCHEMA_VERSION,
         kind: record.kind.as_str(),
         event_at: record.event_at.saturating_mul(MICROS_PER_SECOND),
@@ -86,36 +87,46 @@ pub fn encode_record(stamp: &Stamp<'_>, record: &Record<'_>, out: &mut Vec<u8>) 
     CODEC.encode(&datum, out);
 }
 
-/// The first eight bytes (little endian) of BLAKE3 over source and content, each part preceded by its length or, where
-/// it may be missing, by a byte that says whether it is there. Never to be changed: records in the lake carry it.
-fn digest(source: &str, record: &Record<'_>) -> i64 {
-    let mut input = Vec::with_capacity(512);
-    put(&mut input, source);
-    put(&mut input, SCHEMA_VERSION);
-    put(&mut input, &record.product_id);
-    put_all(&mut input, &record.project_ids);
-    put(&mut input, record.nature.as_str());
-    put_option(&mut input, record.thread_id.as_deref());
-    put_count(&mut input, record.participants.len());
+/// XXH3 (64 bits, no seed) of source and content, each part preceded by its length or, where it may be missing, by a
+/// byte that says whether it is there. Never to be changed: records in the lake carry it. The end of `scratch` is used
+/// to put the parts together and left as it was.
+///
+/// Not cryptographic, as the identity is: whoever could make two contents collide under one identity may write to that
+/// identity anyway.
+fn digest(source: &str, record: &Record<'_>, scratch: &mut Vec<u8>) -> i64 {
+    let start = scratch.len();
+    put_content(scratch, source, record);
+    let hash = xxh3_64(&scratch[start..]);
+    scratch.truncate(start);
+    hash.cast_signed()
+}
+
+fn put_content(input: &mut Vec<u8>, source: &str, record: &Record<'_>) {
+    put(input, source);
+    put(input, SCHEMA_VERSION);
+    put(input, &record.product_id);
+    put_all(input, &record.project_ids);
+    put(input, record.nature.as_str());
+    put_option(input, record.thread_id.as_deref());
+    put_count(input, record.participants.len());
     for participant in &record.participants {
-        put(&mut input, &participant.id);
-        put(&mut input, participant.role);
-        put_option(&mut input, participant.name.as_deref());
-        put_option(&mut input, participant.email.as_deref());
-        put_option(&mut input, participant.kind);
+        put(input, &participant.id);
+        put(input, participant.role);
+        put_option(input, participant.name.as_deref());
+        put_option(input, participant.email.as_deref());
+        put_option(input, participant.kind);
     }
-    put_count(&mut input, record.attachments.len());
+    put_count(input, record.attachments.len());
     for attachment in &record.attachments {
-        put_attachment(&mut input, attachment);
+        put_attachment(input, attachment);
     }
-    put_all(&mut input, &record.tags);
+    put_all(input, &record.tags);
     input.push(u8::from(record.pii.is_some()));
     if let Some(pii) = &record.pii {
-        put_pii(&mut input, pii);
+        put_pii(input, pii);
     }
-    // Last, so that its length need not be there; and not copied.
-    let hash = blake3::Hasher::new().update(&input).update(record.data.get().as_bytes()).finalize();
-    hash.as_bytes().first_chunk().copied().map_or(0, i64::from_le_bytes)
+    // Last, so that its length need not be there.
+    input.extend_from_slice(record.data.get().as_bytes());
 }
 
 fn put_attachment(input: &mut Vec<u8>, attachment: &Attachment<'_>) {

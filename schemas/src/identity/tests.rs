@@ -48,7 +48,7 @@ fn golden_identities() {
 #[test]
 fn golden_lanes() {
     let lane = |partitions, spread, workspace: &str, first: u8| {
-        Lanes { partitions, spread }.lane(workspace, &Identity([first; 16]))
+        Lanes { partitions, spread }.of(workspace).lane(&Identity([first; 16]))
     };
     let found: Vec<_> = ["default", "acme", "", "umlaut-ä"]
         .into_iter()
@@ -118,7 +118,7 @@ proptest! {
     ) {
         let lanes = Lanes { partitions, spread };
         let used: std::collections::BTreeSet<_> =
-            identities.iter().map(|identity| lanes.lane(&workspace, &Identity(*identity))).collect();
+            identities.iter().map(|identity| lanes.of(&workspace).lane(&Identity(*identity))).collect();
         prop_assert!(used.iter().all(|lane| *lane < partitions.max(1)));
         prop_assert!(used.len() <= spread.max(1) as usize);
     }
@@ -128,6 +128,6 @@ proptest! {
 fn all_lanes_of_the_spread_are_used() {
     let lanes = Lanes { partitions: 8, spread: 3 };
     let used: std::collections::BTreeSet<_> =
-        (0..=255).map(|byte| lanes.lane("default", &Identity([byte; 16]))).collect();
+        (0..=255).map(|byte| lanes.of("default").lane(&Identity([byte; 16]))).collect();
     assert_eq!(used.len(), 3);
 }
