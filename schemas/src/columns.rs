@@ -13,7 +13,7 @@ use arrow::{
 use std::sync::{Arc, LazyLock};
 
 /// Partition columns of the `records` table, in path order.
-pub const PARTITION_COLUMNS: [&str; 3] = ["source", "type", "date"];
+pub const PARTITION_COLUMNS: [&str; 2] = ["source", "type"];
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -30,9 +30,10 @@ pub fn frame_schema() -> SchemaRef {
     FRAME.clone()
 }
 
-/// Columns of the `records` table *with* its partition columns, in the table's order: `key` binary, `event_at`,
-/// `received_at`, `batch_id`, `record_index`, `product_id`, `project_ids`, `nature`, `thread_id`, `vendor_ids` map,
-/// `participants`, `attachments`, `tags`, `pii`, `schema_version`, `data`, `_version`, `_digest`, `source`, `type`, `date`.
+/// Columns of the `records` table *with* its partition columns, in the table's order: `key` binary, `event_at`, `date`
+/// (the UTC date of `event_at`), `received_at`, `batch_id`, `record_index`, `product_id`, `project_ids`, `nature`,
+/// `thread_id`, `vendor_ids` map, `participants`, `attachments`, `tags`, `pii`, `schema_version`, `data`, `_version`,
+/// `_digest`, `source`, `type`.
 ///
 /// All but `thread_id` and `pii` are never null. Fields inside lists, maps and structs are all nullable, because Delta
 /// knows no "not null" in there; their names are those of Delta's Parquet files (`element`, `key_value`).
@@ -51,6 +52,7 @@ fn table_fields() -> Vec<Field> {
     vec![
         column("key", DataType::Binary),
         column("event_at", utc()),
+        column("date", DataType::Date32),
         column("received_at", utc()),
         column("batch_id", DataType::Utf8),
         column("record_index", DataType::Int64),
@@ -69,7 +71,6 @@ fn table_fields() -> Vec<Field> {
         column("_digest", DataType::Int64),
         column("source", DataType::Utf8),
         column("type", DataType::Utf8),
-        column("date", DataType::Date32),
     ]
 }
 

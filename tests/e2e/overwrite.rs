@@ -104,7 +104,7 @@ async fn a_thousand_records_of_a_thousand_dates() {
     up.table().assert_is(&Table::of(&records.join("\n")));
     let rows = query(&format!("SELECT count(DISTINCT date) FROM {}", up.scan()));
     assert_eq!(rows[0][0], 1_000);
-    // Overwriting one row in each of a thousand files is the other half of the worst case.
+    // Every row of every file overwritten is the other half of the worst case.
     let again: Vec<String> = records.iter().map(|line| with_data(line, "{\"again\":true}")).collect();
     up.http.land(again.join("\n")).await;
     up.table().assert_is(&Table::of(&again.join("\n")));

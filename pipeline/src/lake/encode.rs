@@ -1,4 +1,4 @@
-//! Rows of one partition → one Parquet file.
+//! Rows → one Parquet file.
 //!
 //! Written through the column writers themselves, not through `ArrowWriter`: what is the same for all files of a chunk
 //! (schema, properties) is made once and shared, which is most of the cost of a file with one row.
@@ -32,7 +32,7 @@ const PLAIN_ROWS: usize = 64;
 const SMALL_ROWS: usize = 4_096;
 
 /// Columns by which readers skip; statistics of the others cost and help nobody.
-pub(super) const STATISTICS: [&str; 4] = ["event_at", "received_at", "product_id", "_version"];
+pub(super) const STATISTICS: [&str; 5] = ["event_at", "date", "received_at", "product_id", "_version"];
 /// Columns in which a value hardly ever comes twice.
 const DISTINCT: [&str; 6] = ["key", "_digest", "_version", "event_at", "record_index", "data"];
 /// Columns that hold most of a file's bytes.

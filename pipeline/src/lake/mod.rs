@@ -4,7 +4,7 @@
 //!
 //! 1. [`Lake::table`] opens a workspace's table (`load`: the kernel's snapshot of the newest checkpoint and the commits
 //!    after it) or makes it (`create`). The handle keeps the version's live files and `txn`s in memory (`state`).
-//! 2. [`Table::write`] orders the rows by partition and event time (`split`), writes a Parquet file for each partition
+//! 2. [`Table::write`] orders the rows by partition and event time (`split`), cuts them into Parquet files
 //!    (`encode`, `stats`) and makes all of them durable at once (`durable`).
 //! 3. [`Table::commit`] marks overwritten rows in deletion vectors (`deletion`) and puts one commit file that nobody
 //!    else may have put (`commit`, `actions`); the handle moves on in memory, without reading the log again.

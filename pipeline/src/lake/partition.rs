@@ -3,7 +3,7 @@
 use tributary_schemas::columns::PARTITION_COLUMNS;
 use uuid::Uuid;
 
-/// Path of a new file below the table's root: `source=<s>/type=<t>/date=<d>/<lane>-<uuid>.parquet`.
+/// Path of a new file below the table's root: `source=<s>/type=<t>/<lane>-<uuid>.parquet`.
 pub(super) fn file_path(values: &[String], lane: u32, id: Uuid) -> String {
     let mut path = String::with_capacity(120);
     for (column, value) in PARTITION_COLUMNS.iter().zip(values) {
@@ -87,16 +87,16 @@ mod tests {
 
     #[test]
     fn a_path_is_hive_style() {
-        let path = file_path(&["crm".into(), "email".into(), "2024-01-02".into()], 3, Uuid::nil());
-        assert_eq!(path, "source=crm/type=email/date=2024-01-02/3-00000000-0000-0000-0000-000000000000.parquet");
+        let path = file_path(&["crm".into(), "email".into()], 3, Uuid::nil());
+        assert_eq!(path, "source=crm/type=email/3-00000000-0000-0000-0000-000000000000.parquet");
     }
 
     #[test]
     fn other_names_are_not_ours() {
         for path in [
             "part-0000.parquet",
-            "source=a/type=b/date=c/x-1.parquet",
-            "source=a/type=b/date=c/d/3-00000000-0000-0000-0000-000000000000.parquet",
+            "source=a/type=b/x-1.parquet",
+            "source=a/type=b/c/3-00000000-0000-0000-0000-000000000000.parquet",
         ] {
             assert_eq!(parse_file_path(path), None, "{path}");
         }
@@ -106,7 +106,7 @@ mod tests {
         #[test]
         fn any_value_survives_the_path(source in ".*", lane: u32, id: u128) {
             let id = Uuid::from_u128(id);
-            let values = vec![source, "email".to_owned(), "0001-01-01".to_owned()];
+            let values = vec![source, "email".to_owned()];
             let path = file_path(&values, lane, id);
             prop_assert!(!path.contains("//"));
             prop_assert_eq!(from_log_path(&to_log_path(&path)), Some(path.clone()));

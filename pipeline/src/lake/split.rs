@@ -1,4 +1,8 @@
-//! Rows of a chunk, ordered and cut into one run for each partition, column by column.
+//! Rows of a chunk, ordered and cut into one run for each file, column by column.
+//!
+//! A file holds rows of one partition, and of one date or of several neighbouring ones: a date with [`DATE_ROWS`] rows
+//! has a file of its own, dates with fewer share one. A back-fill in which every record has another date thus makes a
+//! few files, not one for each record, and readers still skip files by the bounds of `date` and `event_at`.
 
 use super::LakeError;
 use arrow::{
@@ -11,7 +15,12 @@ use arrow::{
 use std::{collections::HashMap, sync::Arc};
 use tributary_schemas::columns::PARTITION_COLUMNS;
 
-/// Consecutive rows of one partition.
+/// So many rows fill a file: the next date starts another. Large enough that a file is worth opening, small enough that
+/// one date of a back-fill does not cost reading many.
+const DATE_ROWS: usize = 8_192;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Consecutive rows of one partition that make one file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Run {
     /// Values of the partition columns, in their order.
@@ -41,7 +50,7 @@ pub(super) fn order(batch: &RecordBatch) -> Result<Ordered, LakeError> {
     if !sorted {
         order.sort_unstable_by_key(|row| key(*row));
     }
-    let runs = runs(batch, &order, &groups)?;
+    let runs = runs(batch, &order, &groups, &times)?;
     let rows = without_partition_columns(batch)?;
     if sorted {
         return Ok(Ordered { rows, runs, order: None });
@@ -72,7 +81,7 @@ fn group_ids(batch: &RecordBatch) -> Result<Vec<u64>, LakeError> {
         let ranks = ranks(column)?;
         let distinct = ranks.iter().max().map_or(1, |max| u64::from(*max) + 1);
         for (id, rank) in ids.iter_mut().zip(ranks) {
-            // Three columns of at most 2^32 ranks could pass 2^64 only with more partitions than rows exist.
+            // Dense ids and ranks are both below the number of rows, which is below 2^32.
             *id = id.wrapping_mul(distinct).wrapping_add(u64::from(rank));
         }
         densify(&mut ids);
@@ -98,13 +107,8 @@ fn densify(ids: &mut [u64]) {
     }
 }
 
-/// A number for each value of a partition column; dates keep their order.
+/// A number for each value of a partition column.
 fn ranks(column: &ArrayRef) -> Result<Vec<u32>, LakeError> {
-    if column.data_type() == &DataType::Date32 {
-        let days = column.as_primitive::<arrow::datatypes::Date32Type>().values();
-        // Shifted so that days before 1970 come first.
-        return Ok(days.iter().map(|day| day.cast_unsigned() ^ (1 << 31)).collect());
-    }
     let text = cast(column, &DataType::Utf8).map_err(rejected)?;
     let text = text.as_string::<i32>();
     let mut known = HashMap::new();
@@ -131,7 +135,7 @@ fn event_times(batch: &RecordBatch) -> Result<Vec<i64>, LakeError> {
     Ok(micros.as_primitive::<Int64Type>().values().to_vec())
 }
 
-fn runs(batch: &RecordBatch, order: &[u32], groups: &[u64]) -> Result<Vec<Run>, LakeError> {
+fn runs(batch: &RecordBatch, order: &[u32], groups: &[u64], times: &[i64]) -> Result<Vec<Run>, LakeError> {
     let options = FormatOptions::default();
     let columns: Result<Vec<_>, _> = PARTITION_COLUMNS.iter().map(|name| column(batch, name)).collect();
     let columns = columns?;
@@ -142,11 +146,30 @@ fn runs(batch: &RecordBatch, order: &[u32], groups: &[u64]) -> Result<Vec<Run>, 
     let mut start = 0;
     for same in order.chunk_by(|a, b| groups[*a as usize] == groups[*b as usize]) {
         let row = same[0] as usize;
-        let values = formatters.iter().map(|column| column.value(row).to_string()).collect();
-        runs.push(Run { values, start, rows: same.len() });
-        start += same.len();
+        let values: Vec<String> = formatters.iter().map(|column| column.value(row).to_string()).collect();
+        let dates = same.chunk_by(|a, b| date(times[*a as usize]) == date(times[*b as usize])).map(<[u32]>::len);
+        for rows in fill_files(dates) {
+            runs.push(Run { values: values.clone(), start, rows });
+            start += rows;
+        }
     }
     Ok(runs)
+}
+
+fn date(micros: i64) -> i64 {
+    micros.div_euclid(MICROS_PER_DAY)
+}
+
+/// Rows of each date in order → rows of each file.
+fn fill_files(dates: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut files: Vec<usize> = Vec::new();
+    for rows in dates {
+        match files.last_mut() {
+            Some(open) if *open < DATE_ROWS && rows < DATE_ROWS => *open += rows,
+            _ => files.push(rows),
+        }
+    }
+    files
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, LakeError> {
@@ -160,4 +183,28 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, LakeEr
 
 fn rejected(error: arrow::error::ArrowError) -> LakeError {
     LakeError::Halted(format!("rows that are no rows of the table: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DATE_ROWS, fill_files};
+    use proptest::prelude::*;
+
+    #[test]
+    fn sparse_dates_share_a_file_and_a_full_one_has_its_own() {
+        let files = |dates: &[usize]| fill_files(dates.iter().copied());
+        assert_eq!(files(&[]), []);
+        assert_eq!(files(&[1; 1_000]), [1_000]);
+        assert_eq!(files(&[1, 2, DATE_ROWS, 3, 4]), [3, DATE_ROWS, 7]);
+        assert_eq!(files(&[DATE_ROWS - 1, 1, 1]), [DATE_ROWS, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_row_is_lost_and_no_file_much_too_large(dates in proptest::collection::vec(1usize..20_000, 0..50)) {
+            let files = fill_files(dates.iter().copied());
+            prop_assert_eq!(files.iter().sum::<usize>(), dates.iter().sum::<usize>());
+            prop_assert!(files.iter().all(|rows| *rows < 2 * DATE_ROWS || dates.contains(rows)));
+        }
+    }
 }

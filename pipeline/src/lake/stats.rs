@@ -4,7 +4,7 @@ use super::{LakeError, encode::STATISTICS};
 use arrow::{
     array::{Array, ArrayRef, AsArray},
     compute::{max, max_string, min, min_string},
-    datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType},
+    datatypes::{DataType, Date32Type, Int64Type, TimeUnit, TimestampMicrosecondType},
     record_batch::RecordBatch,
 };
 use serde::Serialize;
@@ -61,6 +61,10 @@ fn bounds(column: &ArrayRef) -> Option<(Value, Value)> {
             let high = high.div_euclid(1_000) + i64::from(high.rem_euclid(1_000) != 0);
             Some((timestamp(min(times)?.div_euclid(1_000)).into(), timestamp(high).into()))
         }
+        DataType::Date32 => {
+            let days = column.as_primitive::<Date32Type>();
+            Some((date(min(days)?.into()).into(), date(max(days)?.into()).into()))
+        }
         DataType::Utf8 => {
             let texts = column.as_string::<i32>();
             let (low, high) = (min_string(texts)?, max_string(texts)?);
@@ -74,9 +78,15 @@ fn bounds(column: &ArrayRef) -> Option<(Value, Value)> {
 /// Milliseconds since the Unix epoch as `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 fn timestamp(millis: i64) -> String {
     let (days, rest) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
-    let (year, month, day) = civil(days);
+    let date = date(days);
     let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest % 1_000)
+    format!("{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest % 1_000)
+}
+
+/// Days since 1970-01-01 as `YYYY-MM-DD`.
+fn date(days: i64) -> String {
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Days since 1970-01-01 → year, month, day in the Gregorian calendar (Howard Hinnant, `civil_from_days`).

@@ -86,8 +86,8 @@ impl Table {
         Ok(())
     }
 
-    /// Writes rows ([`tributary_schemas::columns::table_schema`]) as Parquet under fresh names, a file per partition,
-    /// each ordered by `event_at`. They are durable when this returns, and nothing is visible before [`Self::commit`].
+    /// Writes rows ([`tributary_schemas::columns::table_schema`]) as Parquet under fresh names, ordered by
+    /// `event_at` within a partition and cut between dates. They are durable when this returns, and nothing is visible before [`Self::commit`].
     ///
     /// # Errors
     /// [`LakeError::Unavailable`] when the store is away or full (files that were written stay as unreferenced

@@ -58,8 +58,6 @@ pub struct Options {
     /// Bytes of the newest index entries kept in memory before they go to a table file. More means less rewriting of
     /// table files, and a longer start after a crash.
     pub index_memtable_bytes: u64,
-    /// Threads that write and merge the index's table files.
-    pub index_threads: usize,
     /// Bytes of journals of each of the two databases, at least 64 MiB. More means less frequent table files, and a
     /// longer start after a crash.
     pub max_journal_bytes: u64,
@@ -78,7 +76,6 @@ impl Default for Options {
             state_memtable_bytes: 4 * MIB,
             index_cache_bytes: 32 * MIB,
             index_memtable_bytes: 16 * MIB,
-            index_threads: 2,
             max_journal_bytes: 64 * MIB,
             reserve_bytes: 64 * MIB,
         }

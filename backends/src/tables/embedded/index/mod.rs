@@ -72,7 +72,8 @@ impl Index {
         let db = Database::builder(dir)
             .cache_size(options.index_cache_bytes)
             .max_journaling_size(options.max_journal_bytes)
-            .worker_threads(options.index_threads)
+            // Of two or more, fjall's first does nothing but ask again, without a pause, while another one merges.
+            .worker_threads(1)
             .open()
             .classified()?;
         let settings = || KeyspaceCreateOptions::default().max_memtable_size(options.index_memtable_bytes);
