@@ -104,11 +104,24 @@ async fn a_thousand_records_of_a_thousand_dates() {
     up.table().assert_is(&Table::of(&records.join("\n")));
     let rows = query(&format!("SELECT count(DISTINCT date) FROM {}", up.scan()));
     assert_eq!(rows[0][0], 1_000);
+    assert_eq!(files(&up.table_path()).len(), 1, "dates with one record each share a file");
     // Every row of every file overwritten is the other half of the worst case.
     let again: Vec<String> = records.iter().map(|line| with_data(line, "{\"again\":true}")).collect();
     up.http.land(again.join("\n")).await;
     up.table().assert_is(&Table::of(&again.join("\n")));
     home.lake(&["check"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_on_date_opens_only_files_that_may_hold_it() {
+    let mut home = Home::new();
+    let up = home.start();
+    for day in [10_000, 10_001, 10_002] {
+        up.http.land(record("r", 86_400 * day, "{}")).await;
+    }
+    let plan = query(&format!("EXPLAIN ANALYZE SELECT max(data) FROM {} WHERE date = '1997-05-20'", up.scan()));
+    let plan = plan[0][1].as_str().expect("a plan").to_owned();
+    assert!(plan.contains("Scanning Files: 1/3"), "{plan}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

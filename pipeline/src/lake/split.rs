@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn sparse_dates_share_a_file_and_a_full_one_has_its_own() {
         let files = |dates: &[usize]| fill_files(dates.iter().copied());
-        assert_eq!(files(&[]), []);
+        assert_eq!(files(&[]), Vec::<usize>::new());
         assert_eq!(files(&[1; 1_000]), [1_000]);
         assert_eq!(files(&[1, 2, DATE_ROWS, 3, 4]), [3, DATE_ROWS, 7]);
         assert_eq!(files(&[DATE_ROWS - 1, 1, 1]), [DATE_ROWS, 1]);
