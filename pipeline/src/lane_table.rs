@@ -11,9 +11,10 @@ use crate::{
     filter::SeenFilter,
     index::{self, Repair},
     lake::{LakeError, Table, TableCommit},
+    take::take_rows,
     trouble::{Trouble, patiently},
 };
-use arrow::{array::UInt32Array, compute::take_record_batch};
+use arrow::array::UInt32Array;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::time::Instant;
 use tributary_backends::{
@@ -172,7 +173,7 @@ impl LaneTable {
             };
             let keys = keep.iter().filter_map(key).collect();
             let whole = keep.len() == rows.num_rows();
-            let rows = if whole { rows } else { take_record_batch(&rows, &UInt32Array::from(keep))? };
+            let rows = if whole { rows } else { take_rows(&rows, &UInt32Array::from(keep))? };
             Ok::<_, arrow::error::ArrowError>(DedupedChunk { next, outcomes, rows, keys, replaced })
         });
         let deduped = deduped.await.map_err(Attempt::halt)?.map_err(Attempt::halt)?;

@@ -43,6 +43,7 @@ mod open_tables;
 mod pipeline;
 mod small_topics;
 mod sweep;
+mod take;
 mod trouble;
 
 pub use config::Config;

@@ -4,10 +4,11 @@ use crate::{
     chunk::{NormalizedChunk, RawChunk, TableChunk},
     dedup::Seen,
     lake::is_workspace_name,
+    take::take_rows,
 };
 use arrow::{
     array::{Array, AsArray, Int64Array, UInt32Array},
-    compute::{concat_batches, take_record_batch},
+    compute::concat_batches,
     datatypes::Int64Type,
     error::ArrowError,
     record_batch::RecordBatch,
@@ -72,7 +73,7 @@ pub(crate) fn normalize(
             workspace,
             next,
             // Almost always a chunk is of one workspace: nothing to copy then.
-            rows: if whole { rows.clone() } else { take_record_batch(&rows, &UInt32Array::from(picked.clone()))? },
+            rows: if whole { rows.clone() } else { take_rows(&rows, &UInt32Array::from(picked.clone()))? },
             offsets: picked.iter().filter_map(|n| offsets.get(pick(n))).copied().collect(),
             seen: picked.iter().filter_map(|n| seen.get(pick(n))).copied().collect(),
             dead,

@@ -5,9 +5,10 @@
 //! few files, not one for each record, and readers still skip files by the bounds of `date` and `event_at`.
 
 use super::LakeError;
+use crate::take::take_rows;
 use arrow::{
     array::{Array, ArrayRef, AsArray, UInt32Array},
-    compute::{cast, take_record_batch},
+    compute::cast,
     datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
     util::display::{ArrayFormatter, FormatOptions},
@@ -55,7 +56,7 @@ pub(super) fn order(batch: &RecordBatch) -> Result<Ordered, LakeError> {
     if sorted {
         return Ok(Ordered { rows, runs, order: None });
     }
-    let rows = take_record_batch(&rows, &UInt32Array::from(order.clone())).map_err(rejected)?;
+    let rows = take_rows(&rows, &UInt32Array::from(order.clone())).map_err(rejected)?;
     Ok(Ordered { rows, runs, order: Some(order) })
 }
 
