@@ -10,6 +10,10 @@ up *ARGS:
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
+# The tests that need real servers, which are fetched, started and stopped
+test-cluster *ARGS:
+    tests/cluster.sh {{ARGS}}
+
 fmt:
     cargo fmt
 

@@ -1,0 +1,112 @@
+//! How each of librdkafka's clients is set up.
+
+use super::{options::Options, reports::Reports};
+use crate::log::LogError;
+use rdkafka::{
+    ClientConfig,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::ConsumerContext,
+    error::KafkaError,
+};
+use std::time::Duration;
+
+/// How often at most a member tells its group's coordinator that it lives; a rebalance is learned of with it.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// A client without a group: administration, watermarks.
+pub(super) fn plain<T: FromClientConfigAndContext<Reports>>(
+    options: &Options,
+    reports: &Reports,
+) -> Result<T, LogError> {
+    create(&common(options), reports.clone())
+}
+
+/// Appends.
+pub(super) fn producer<C, T>(options: &Options, context: C) -> Result<T, LogError>
+where
+    C: rdkafka::ClientContext,
+    T: FromClientConfigAndContext<C>,
+{
+    let mut config = common(options);
+    config
+        .set("linger.ms", millis(options.linger))
+        .set("compression.type", options.compression.name())
+        .set("message.timeout.ms", millis(options.append_timeout))
+        // The queue is bounded by `Options::queue_bytes` before librdkafka sees a message; these are never reached.
+        .set("queue.buffering.max.messages", "0")
+        .set("queue.buffering.max.kbytes", "2097151");
+    properties(&mut config, options);
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("delivery.report.only.error", "false")
+        .set("message.max.bytes", options.max_message_bytes.to_string());
+    create(&config, context)
+}
+
+/// Coordinates one member with its group, or reads partitions for it, or looks committed offsets up.
+pub(super) fn consumer<C, T>(options: &Options, group: &str, context: C) -> Result<T, LogError>
+where
+    C: ConsumerContext,
+    T: FromClientConfigAndContext<C>,
+{
+    let mut config = common(options);
+    let interval = options.session_timeout.max(options.release_grace) + Duration::from_secs(10);
+    config
+        .set("heartbeat.interval.ms", millis(HEARTBEAT.min(options.session_timeout / 3)))
+        // Bytes alone bound what is fetched ahead, and fetching goes on at once when there is room again.
+        .set("queued.max.messages.kbytes", (options.prefetch_bytes / 1_024).max(1).to_string())
+        .set("queued.min.messages", "10000000")
+        .set("fetch.queue.backoff.ms", "10");
+    properties(&mut config, options);
+    config
+        .set("group.id", options.group(group))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", millis(options.session_timeout))
+        // A member's thread always polls; this is how long the group waits for one that is about to let go.
+        .set("max.poll.interval.ms", millis(interval))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "false")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .set("message.max.bytes", options.max_message_bytes.to_string());
+    create(&config, context)
+}
+
+fn common(options: &Options) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set_log_level(RDKafkaLogLevel::Warning)
+        .set("client.id", "tributary")
+        .set("bootstrap.servers", &options.brokers)
+        .set("socket.keepalive.enable", "true")
+        // A broker that restarts is found again within this; the default is five times as long.
+        .set("reconnect.backoff.max.ms", "2000");
+    properties(&mut config, options);
+    config
+}
+
+/// Sets what the operator chose, over our defaults and under what the promises rest on.
+fn properties(config: &mut ClientConfig, options: &Options) {
+    for (name, value) in options.properties.iter() {
+        config.set(name, value);
+    }
+}
+
+fn create<C: rdkafka::ClientContext, T: FromClientConfigAndContext<C>>(
+    config: &ClientConfig,
+    context: C,
+) -> Result<T, LogError> {
+    config.create_with_context(context).map_err(|error| match error {
+        KafkaError::ClientConfig(_, reason, name, _) => {
+            LogError::Halted(format!("the Kafka property {name}: {reason}"))
+        }
+        error => LogError::Halted(format!("cannot set up a Kafka client: {error}")),
+    })
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}

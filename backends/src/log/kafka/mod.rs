@@ -1,0 +1,231 @@
+//! The log on Apache Kafka, through librdkafka: any number of processes.
+//!
+//! | what the port says | what Kafka does for it |
+//! |---|---|
+//! | [`RecordLog::id`] | the id of the topic `records`, which a topic made anew does not share [`topic_id`] |
+//! | topics | made at the first start, checked at every start [`topics`] |
+//! | durable | idempotent producer, `acks=all`; readers see no more than the high watermark [`producer`] |
+//! | members | consumer groups with the cooperative-sticky assignor [`group`] |
+//! | releases | the revocation is confirmed to the group once the work has ended, or a grace has passed [`lease`] |
+//! | readers | one queue for each partition, with a bounded amount fetched ahead [`reader`] |
+//! | fenced | by the lease here; by the group's generation on the broker |
+//!
+//! **A member is two clients.** The *coordinator* is in the group but reads nothing: it learns which partitions are
+//! this member's, and commits. The *fetcher* is in no group and reads what the leases say. With one client for both,
+//! librdkafka stops fetching *all* partitions from the moment a rebalance begins until a revocation is confirmed, so
+//! that one lane which finishes its chunk would hold up those that stay. With two, lanes that stay do not notice.
+//!
+//! **Threads**: one of ours for each member ([`group`]), one for the producer's acknowledgements, and librdkafka's own.
+//! Calls of librdkafka that wait for a broker run on tokio's blocking threads.
+
+mod clients;
+mod errors;
+mod group;
+mod lease;
+mod options;
+mod producer;
+mod reader;
+mod reports;
+mod topic_id;
+mod topics;
+
+pub use options::{Compression, Options, Properties};
+
+use super::{Append, LogError, Member, RecordLog, Topic, Watermarks};
+use async_trait::async_trait;
+use producer::Producer;
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer},
+    topic_partition_list::{Offset, TopicPartitionList},
+};
+use reports::Reports;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How long a question to the brokers may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest name of a group that Kafka keeps.
+const MAX_GROUP: usize = 249;
+
+/// Opens the log: makes its topics when they are not there, else checks them. The log is closed when the last handle
+/// and member is dropped, which waits until the members have left their groups.
+///
+/// # Errors
+/// [`LogError::Halted`] when the topics contradict `options`, a property is unknown, or the brokers do not let us in;
+/// [`LogError::Unavailable`] when no broker answers within [`Options::start_timeout`].
+pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
+    options.check()?;
+    let reports = Reports::default();
+    let plain = clients::plain(&options, &reports)?;
+    let kafka = Arc::new(Kafka { options, reports, plain });
+    let id = topics::prepare(&kafka).await?;
+    let producer = Producer::new(&kafka.options, &kafka.reports)?;
+    Ok(Arc::new(KafkaLog(Arc::new(Shared {
+        id,
+        producer,
+        kafka,
+        groups: Mutex::default(),
+        threads: Mutex::default(),
+    }))))
+}
+
+/// What every part of the log needs.
+struct Kafka {
+    options: Options,
+    reports: Reports,
+    /// Belongs to no group.
+    plain: BaseConsumer<Reports>,
+}
+
+impl Kafka {
+    /// What the partition holds now. Blocks.
+    fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
+        let marks = self.plain.fetch_watermarks(&self.options.topic(topic), native(partition), PATIENCE);
+        let (low, high) = marks.map_err(|error| errors::unavailable("ask for the watermarks", &error))?;
+        Ok(Watermarks { low, high })
+    }
+}
+
+struct KafkaLog(Arc<Shared>);
+
+/// What the log and its members share; dropped with the last of them.
+struct Shared {
+    id: String,
+    producer: Producer,
+    kafka: Arc<Kafka>,
+    /// Clients that look up what groups have committed, by group.
+    groups: Mutex<HashMap<String, Arc<BaseConsumer<Reports>>>>,
+    /// Of the members; each ends after its member was dropped.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("the thread of a group's member had panicked");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for KafkaLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaLog").field("id", &self.0.id).field("options", &self.0.kafka.options).finish()
+    }
+}
+
+impl KafkaLog {
+    fn check(&self, topic: Topic, partition: u32) -> Result<(), LogError> {
+        if partition < self.partitions(topic) {
+            return Ok(());
+        }
+        Err(LogError::Halted(format!("topic {} has no partition {partition}", topic.name())))
+    }
+
+    fn check_group(&self, group: &str) -> Result<(), LogError> {
+        let name = self.0.kafka.options.group(group);
+        if name.is_empty() || name.len() > MAX_GROUP {
+            return Err(LogError::Halted(format!("a group's name has from 1 to {MAX_GROUP} bytes, {name:?} has not")));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RecordLog for KafkaLog {
+    fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.0.kafka.options.partitions(topic)
+    }
+
+    async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+        for message in &messages {
+            self.check(message.topic, message.partition)?;
+        }
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.0.producer.append(&messages).await
+    }
+
+    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
+        self.check(topic, partition)?;
+        let kafka = self.0.kafka.clone();
+        blocking(move || kafka.watermarks(topic, partition)).await
+    }
+
+    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
+        self.check(topic, partition)?;
+        self.check_group(group)?;
+        let (shared, group) = (self.0.clone(), group.to_owned());
+        blocking(move || {
+            let consumer = shared.group(&group)?;
+            let name = shared.kafka.options.topic(topic);
+            Ok(committed(&consumer, &name, &[partition])?.remove(&partition))
+        })
+        .await
+    }
+
+    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
+        self.check_group(group)?;
+        let (shared, group) = (self.0.clone(), group.to_owned());
+        // Setting a client up reads certificates and starts threads.
+        let member = blocking(move || group::join(&shared, &group, topic)).await?;
+        Ok(Box::new(member))
+    }
+}
+
+impl Shared {
+    /// A client that can look up what `group` has committed, without being in it.
+    fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = groups.get(group) {
+            return Ok(known.clone());
+        }
+        let made: BaseConsumer<Reports> = clients::consumer(&self.kafka.options, group, self.kafka.reports.clone())?;
+        Ok(groups.entry(group.to_owned()).or_insert(Arc::new(made)).clone())
+    }
+}
+
+/// What the group of `consumer` has committed of the partitions of `topic`; those without are left out. Blocks.
+fn committed<C: rdkafka::consumer::ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[u32],
+) -> Result<HashMap<u32, i64>, LogError> {
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        asked.add_partition(topic, native(*partition));
+    }
+    let failed = |error| errors::unavailable("ask for the committed offsets", &error);
+    let answer = consumer.committed_offsets(asked, PATIENCE).map_err(failed)?;
+    let mut offsets = HashMap::new();
+    for element in answer.elements() {
+        element.error().map_err(failed)?;
+        if let (Offset::Offset(offset), Ok(partition)) = (element.offset(), u32::try_from(element.partition())) {
+            offsets.insert(partition, offset);
+        }
+    }
+    Ok(offsets)
+}
+
+/// A partition's number as Kafka has it.
+fn native(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+/// Runs what waits for a broker off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+}

@@ -1,0 +1,257 @@
+//! Appending: idempotent, acknowledged by all in-sync copies, bounded.
+//!
+//! The bytes that wait are bounded by a semaphore before librdkafka sees a message. A call holds its share until the
+//! last of its messages was acknowledged or given up, also when its caller has gone away.
+
+use super::{clients, errors, options::Options, reports::Reports};
+use crate::log::{Append, LogError};
+use rdkafka::{
+    ClientContext, Message, Statistics,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    message::DeliveryResult,
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+};
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// What a message costs beside its bytes, here and in librdkafka.
+const OVERHEAD: usize = 256;
+
+type Native = ThreadedProducer<Acknowledgements>;
+
+/// Appends to the topics of one log.
+pub(super) struct Producer {
+    options: Options,
+    reports: Reports,
+    /// By [`Topic`](crate::log::Topic), in the order of their declaration.
+    topics: Vec<String>,
+    room: Arc<Semaphore>,
+    /// Replaced after a fatal error.
+    native: RwLock<Arc<Native>>,
+}
+
+impl Producer {
+    pub(super) fn new(options: &Options, reports: &Reports) -> Result<Self, LogError> {
+        let native = RwLock::new(Arc::new(clients::producer(options, Acknowledgements(reports.clone()))?));
+        let topics = crate::log::Topic::ALL.map(|topic| options.topic(topic)).to_vec();
+        let room = Arc::new(Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { options: options.clone(), reports: reports.clone(), topics, room, native })
+    }
+
+    /// Appends all; their offsets.
+    pub(super) async fn append(&self, messages: &[Append]) -> Result<Vec<i64>, LogError> {
+        for message in messages {
+            self.check_size(message)?;
+        }
+        let (call, answer) = Call::new(messages.len(), self.room(messages).await?);
+        let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // Without any waiting in between, so that the messages of a call keep their order.
+        for (index, message) in messages.iter().enumerate() {
+            let delivery = Box::new(Delivery { call: call.clone(), index });
+            let record = BaseRecord::with_opaque_to(&self.topics[message.topic as usize], delivery)
+                .partition(i32::try_from(message.partition).unwrap_or(i32::MAX))
+                .key(message.key.as_ref())
+                .payload(message.value.as_ref());
+            if let Err((error, _)) = native.send(record) {
+                self.replace_if_dead(&native);
+                return Err(errors::append(&error));
+            }
+        }
+        drop(call);
+        let outcome = answer.await.unwrap_or_else(|_| Err(LogError::Unavailable("the producer is gone".to_owned())));
+        if outcome.is_err() {
+            self.replace_if_dead(&native);
+        }
+        outcome
+    }
+
+    fn check_size(&self, message: &Append) -> Result<(), LogError> {
+        let (size, most) = (message.key.len() + message.value.len(), self.options.max_message_bytes - 512);
+        if size > most {
+            return Err(LogError::Halted(format!("a message of {size} bytes; at most {most} are possible")));
+        }
+        Ok(())
+    }
+
+    /// A share of the queue for `messages`; more than the whole queue takes all of it, alone.
+    async fn room(&self, messages: &[Append]) -> Result<OwnedSemaphorePermit, LogError> {
+        let most = self.options.queue_bytes.min(u32::MAX as usize);
+        let bytes: usize = messages.iter().map(|m| m.key.len() + m.value.len() + OVERHEAD).sum();
+        let room = self.room.clone().acquire_many_owned(bytes.min(most) as u32);
+        match tokio::time::timeout(self.options.queue_wait, room).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) => Err(LogError::Halted("the log is closed".to_owned())),
+            Err(_) => {
+                let reason = format!("{most} bytes wait for the brokers already");
+                Err(LogError::Unavailable(reason))
+            }
+        }
+    }
+
+    /// An idempotent producer that can no longer tell what it has sent stops for good. What it was given has failed;
+    /// those who gave it may try again, with a new one.
+    fn replace_if_dead(&self, native: &Arc<Native>) {
+        let Some((_, reason)) = native.client().fatal_error() else { return };
+        let mut current = self.native.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, native) {
+            return;
+        }
+        match clients::producer(&self.options, Acknowledgements(self.reports.clone())) {
+            Ok(new) => {
+                tracing::warn!(reason, "the Kafka producer had to be replaced");
+                let dead = std::mem::replace(&mut *current, Arc::new(new));
+                // Closing it waits for its thread.
+                tokio::task::spawn_blocking(move || drop(dead));
+            }
+            Err(error) => tracing::error!(%error, "the Kafka producer cannot be replaced"),
+        }
+    }
+}
+
+/// Where the acknowledgement of a message belongs.
+struct Delivery {
+    call: Arc<Call>,
+    index: usize,
+}
+
+/// One append.
+struct Call {
+    offsets: Vec<AtomicI64>,
+    /// Messages without an answer.
+    left: AtomicUsize,
+    state: Mutex<CallState>,
+    _room: OwnedSemaphorePermit,
+}
+
+struct CallState {
+    failed: Option<LogError>,
+    reply: Option<oneshot::Sender<Result<Vec<i64>, LogError>>>,
+}
+
+impl Call {
+    fn new(count: usize, room: OwnedSemaphorePermit) -> (Arc<Self>, oneshot::Receiver<Result<Vec<i64>, LogError>>) {
+        let (reply, answer) = oneshot::channel();
+        let offsets = std::iter::repeat_with(|| AtomicI64::new(-1)).take(count).collect();
+        let state = Mutex::new(CallState { failed: None, reply: Some(reply) });
+        (Arc::new(Self { offsets, left: AtomicUsize::new(count), state, _room: room }), answer)
+    }
+
+    /// The answer for the message `index`; the last one answers the caller.
+    fn answered(&self, index: usize, outcome: Result<i64, LogError>) {
+        match outcome {
+            Ok(offset) => self.offsets[index].store(offset, Ordering::Relaxed),
+            Err(error) => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.failed.get_or_insert(error);
+            }
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match state.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(self.offsets.iter().map(|offset| offset.load(Ordering::Relaxed)).collect()),
+        };
+        if let Some(reply) = state.reply.take() {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+/// Takes the brokers' acknowledgements.
+struct Acknowledgements(Reports);
+
+impl ClientContext for Acknowledgements {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, text: &str) {
+        self.0.log(level, fac, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(error, reason);
+    }
+
+    fn stats(&self, _: Statistics) {}
+}
+
+impl ProducerContext for Acknowledgements {
+    type DeliveryOpaque = Box<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
+        let outcome = match result {
+            Ok(message) => Ok(message.offset()),
+            Err((error, _)) => Err(errors::append(error)),
+        };
+        delivery.call.answered(delivery.index, outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn call(count: usize) -> (Arc<Call>, oneshot::Receiver<Result<Vec<i64>, LogError>>, Arc<Semaphore>) {
+        let room = Arc::new(Semaphore::new(10));
+        let (call, answer) = Call::new(count, room.clone().acquire_many_owned(10).await.unwrap());
+        (call, answer, room)
+    }
+
+    #[tokio::test]
+    async fn a_call_is_answered_with_offsets_in_its_own_order_once_all_are_there() {
+        let (call, mut answer, room) = call(3).await;
+        for (index, offset) in [(2, 9), (0, 7)] {
+            call.answered(index, Ok(offset));
+            assert!(answer.try_recv().is_err());
+        }
+        call.answered(1, Ok(8));
+        assert_eq!(answer.await.unwrap().unwrap(), [7, 8, 9]);
+        drop(call);
+        assert_eq!(room.available_permits(), 10, "its share of the queue is free again");
+    }
+
+    #[tokio::test]
+    async fn one_failure_fails_the_call_but_only_when_nothing_of_it_waits_any_more() {
+        let (call, mut answer, room) = call(2).await;
+        call.answered(0, Err(LogError::Unavailable("first".to_owned())));
+        assert!(answer.try_recv().is_err());
+        assert_eq!(room.available_permits(), 0);
+        call.answered(1, Ok(3));
+        assert!(matches!(answer.await.unwrap(), Err(LogError::Unavailable(reason)) if reason == "first"));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_unavailable_soon() {
+        // Nobody listens there, so that nothing is ever acknowledged.
+        let options = Options {
+            brokers: "127.0.0.1:1".to_owned(),
+            queue_bytes: 3_000,
+            queue_wait: std::time::Duration::from_millis(20),
+            append_timeout: std::time::Duration::from_secs(2),
+            ..Options::default()
+        };
+        let producer = Arc::new(Producer::new(&options, &Reports::default()).unwrap());
+        let message = Append {
+            topic: crate::log::Topic::Records,
+            partition: 0,
+            key: bytes::Bytes::new(),
+            value: bytes::Bytes::from(vec![0; 2_000]),
+        };
+        let first = tokio::spawn({
+            let (producer, messages) = (producer.clone(), [message.clone()]);
+            async move { producer.append(&messages).await }
+        });
+        while producer.room.available_permits() == 3_000 {
+            tokio::task::yield_now().await;
+        }
+        let Err(LogError::Unavailable(reason)) = producer.append(&[message]).await else { panic!("there was no room") };
+        assert!(reason.contains("3000 bytes wait"), "{reason}");
+        let Err(LogError::Unavailable(reason)) = first.await.unwrap() else { panic!("nobody can have acknowledged") };
+        assert!(reason.contains("in time"), "{reason}");
+        assert_eq!(producer.room.available_permits(), 3_000);
+    }
+}

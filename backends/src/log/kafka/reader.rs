@@ -1,0 +1,268 @@
+//! Reads one partition for a group.
+
+use super::{Kafka, blocking, errors, lease::Lease, native};
+use crate::log::{FetchLimit, LogError, Message, PartitionReader, Topic, Watermarks};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use rdkafka::{
+    Message as _,
+    consumer::{CommitMode, Consumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+    topic_partition_list::{Offset, TopicPartitionList},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// How long a commit is tried while its group is changing.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+const COMMIT_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) struct Reader {
+    kafka: Arc<Kafka>,
+    lease: Arc<Lease>,
+    fenced: watch::Receiver<bool>,
+    position: i64,
+    /// The partition is known to reach this far.
+    reaches: i64,
+    /// Whether the queue holds what comes at the position.
+    placed: bool,
+    /// Taken from the queue, but more than the last fetch could take.
+    held: Option<Message>,
+    /// Came behind messages that went out first.
+    failed: Option<KafkaError>,
+}
+
+impl Reader {
+    pub(super) fn new(kafka: Arc<Kafka>, lease: Arc<Lease>, position: i64) -> Self {
+        let fenced = lease.fenced();
+        Self { kafka, lease, fenced, position, reaches: position, placed: false, held: None, failed: None }
+    }
+
+    /// What is there already, without waiting.
+    fn take(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        self.lease.check()?;
+        if !self.placed {
+            self.lease.read_from(self.position)?;
+            self.placed = true;
+        }
+        let mut taken = Taken::new(limit);
+        if let Some(held) = self.held.take() {
+            taken.add(held.offset, held.appended_at, &held.key, &held.value);
+        }
+        let (position, failed, held) = (self.position, &mut self.failed, &mut self.held);
+        self.lease.drain(|queue| {
+            while failed.is_none() && taken.len() < limit.max_messages {
+                match queue.poll(Duration::ZERO) {
+                    None => break,
+                    Some(Err(error)) => *failed = Some(error),
+                    // What was on its way before the position moved.
+                    Some(Ok(message)) if message.offset() < position => {}
+                    Some(Ok(message)) if taken.has_room(message_len(&message)) => {
+                        let (key, value) = (message.key().unwrap_or(&[]), message.payload().unwrap_or(&[]));
+                        taken.add(message.offset(), appended_at(&message), key, value);
+                    }
+                    Some(Ok(message)) => {
+                        *held = Some(owned(&message));
+                        break;
+                    }
+                }
+            }
+        })?;
+        let messages = taken.finish();
+        if let Some(last) = messages.last() {
+            self.position = last.offset + 1;
+            self.reaches = self.reaches.max(self.position);
+        }
+        Ok(messages)
+    }
+
+    /// What to do about an error in place of a message. Once it returns `Ok`, fetching can go on.
+    async fn mend(&mut self, error: &KafkaError) -> Result<(), LogError> {
+        let name = self.kafka.options.topic(self.lease.topic);
+        let partition = self.lease.partition;
+        // librdkafka may have stopped reading; the next fetch starts it anew.
+        self.placed = false;
+        match errors::read(error) {
+            errors::Read::OutOfRange => {
+                let marks = self.watermarks().await?;
+                if self.position > marks.high {
+                    let (at, high) = (self.position, marks.high);
+                    return Err(LogError::Halted(format!(
+                        "partition {partition} of {name} ends at {high}, before the position {at}: it was made anew, \
+                         or its brokers lost messages"
+                    )));
+                }
+                if self.position < marks.low {
+                    let (from, low) = (self.position, marks.low);
+                    // A seek to below the low watermark is allowed; a group that fell behind the retention is a loss.
+                    tracing::warn!(topic = name, partition, from, low, "messages were dropped before they were read");
+                    self.position = marks.low;
+                }
+                Ok(())
+            }
+            errors::Read::Corrupt => Err(LogError::Corrupt {
+                file: PathBuf::from(format!("{name}-{partition}")),
+                at: u64::try_from(self.position).unwrap_or(0),
+                reason: "the message at this offset is not what was written: restore the broker's disk, or go on with \
+                         another copy"
+                    .to_owned(),
+            }),
+            errors::Read::Unavailable => {
+                Err(errors::unavailable(&format!("read partition {partition} of {name}"), error))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl PartitionReader for Reader {
+    fn topic(&self) -> Topic {
+        self.lease.topic
+    }
+
+    fn partition(&self) -> u32 {
+        self.lease.partition
+    }
+
+    fn position(&self) -> i64 {
+        self.position
+    }
+
+    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        let deadline = Instant::now() + limit.max_wait;
+        loop {
+            // No waiting between taking messages and returning them: a fetch that is dropped loses nothing.
+            let messages = self.take(limit)?;
+            if !messages.is_empty() {
+                return Ok(messages);
+            }
+            if let Some(error) = self.failed.take() {
+                self.mend(&error).await?;
+                continue;
+            }
+            tokio::select! {
+                () = self.lease.filled.notified() => {}
+                _ = self.fenced.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
+            }
+        }
+    }
+
+    fn seek(&mut self, offset: i64) {
+        (self.position, self.placed, self.held, self.failed) = (offset, false, None, None);
+    }
+
+    async fn commit(&mut self, offset: i64) -> Result<(), LogError> {
+        self.lease.check()?;
+        if offset > self.reaches {
+            let high = self.watermarks().await?.high;
+            if offset > high {
+                return Err(LogError::Halted(format!("cannot commit offset {offset}: the partition ends at {high}")));
+            }
+            self.reaches = high;
+        }
+        let lease = self.lease.clone();
+        blocking(move || commit(&lease, offset)).await
+    }
+
+    async fn watermarks(&self) -> Result<Watermarks, LogError> {
+        let (kafka, topic, partition) = (self.kafka.clone(), self.lease.topic, self.lease.partition);
+        blocking(move || kafka.watermarks(topic, partition)).await
+    }
+}
+
+/// Commits with the member's generation, which the broker checks. Blocks.
+fn commit(lease: &Lease, offset: i64) -> Result<(), LogError> {
+    let deadline = std::time::Instant::now() + COMMIT_PATIENCE;
+    loop {
+        let session = lease.session()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&session.topic, native(lease.partition), Offset::Offset(offset))
+            .map_err(|error| errors::unavailable("commit", &error))?;
+        let Err(error) = session.coordinator.commit(&list, CommitMode::Sync) else { return Ok(()) };
+        drop(session);
+        lease.check()?;
+        match errors::commit(&error) {
+            errors::Commit::Fenced => return Err(lease.lost()),
+            errors::Commit::Again if std::time::Instant::now() < deadline => std::thread::sleep(COMMIT_PAUSE),
+            errors::Commit::Again | errors::Commit::Unavailable => {
+                return Err(errors::unavailable("commit an offset", &error));
+            }
+        }
+    }
+}
+
+fn message_len(message: &BorrowedMessage<'_>) -> usize {
+    message.key_len() + message.payload_len()
+}
+
+fn appended_at(message: &BorrowedMessage<'_>) -> i64 {
+    message.timestamp().to_millis().unwrap_or(0)
+}
+
+fn owned(message: &BorrowedMessage<'_>) -> Message {
+    Message {
+        offset: message.offset(),
+        appended_at: appended_at(message),
+        key: Bytes::copy_from_slice(message.key().unwrap_or(&[])),
+        value: Bytes::copy_from_slice(message.payload().unwrap_or(&[])),
+    }
+}
+
+/// Messages on their way out, as parts of one buffer.
+struct Taken {
+    limit: FetchLimit,
+    bytes: BytesMut,
+    /// Offset, time, length of the key, length of the value.
+    heads: Vec<(i64, i64, usize, usize)>,
+}
+
+impl Taken {
+    fn new(limit: FetchLimit) -> Self {
+        Self { limit, bytes: BytesMut::new(), heads: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether a message of `len` bytes fits; the first always does.
+    fn has_room(&self, len: usize) -> bool {
+        self.heads.is_empty() || self.bytes.len() + len <= self.limit.max_bytes
+    }
+
+    fn add(&mut self, offset: i64, appended_at: i64, key: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.heads.push((offset, appended_at, key.len(), value.len()));
+    }
+
+    fn finish(self) -> Vec<Message> {
+        let mut bytes = self.bytes.freeze();
+        let message = |(offset, appended_at, key, value)| {
+            let (key, value) = (bytes.split_to(key), bytes.split_to(value));
+            Message { offset, appended_at, key, value }
+        };
+        self.heads.into_iter().map(message).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_keeps_to_the_limit_and_one_always_fits() {
+        let limit = FetchLimit { max_bytes: 10, max_messages: 5, max_wait: Duration::ZERO };
+        let mut taken = Taken::new(limit);
+        assert!(taken.has_room(1_000));
+        taken.add(7, 1, b"key", b"value");
+        assert!(taken.has_room(2));
+        assert!(!taken.has_room(3));
+        taken.add(9, 2, b"", b"xy");
+        let messages = taken.finish();
+        let seen: Vec<_> = messages.iter().map(|m| (m.offset, m.appended_at, &m.key[..], &m.value[..])).collect();
+        assert_eq!(seen, [(7, 1, &b"key"[..], &b"value"[..]), (9, 2, b"", b"xy")]);
+    }
+}

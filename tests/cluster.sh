@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The tests that need real servers: starts each of tests/services on free ports, runs the tests, stops the servers.
+# Arguments go to the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+services=(kafka)
+trap 'for service in "${services[@]}"; do "tests/services/$service.sh" stop || true; done' EXIT
+
+for service in "${services[@]}"; do
+    environment=$("tests/services/$service.sh" start)
+    set -a
+    eval "$environment"
+    set +a
+done
+echo "cluster.sh: Kafka at $TRIBUTARY_TEST_KAFKA"
+cargo test -p tributary-backends --features kafka,conformance --test kafka "$@"

@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# One real Apache Kafka broker (KRaft) on ports of the system's choice, for tests.
+#
+#   tests/services/kafka.sh start    fetch what is missing, start, wait until it answers; does nothing when it runs
+#   tests/services/kafka.sh stop     stop it (SIGTERM) and remove its data
+#   tests/services/kafka.sh pause    stop it (SIGTERM), keep data and ports for the next start
+#   tests/services/kafka.sh kill     SIGKILL, keep data and ports for the next start
+#
+# Everything is kept in target/services/kafka (or $TRIBUTARY_SERVICES/kafka). The file `env` in there has
+# TRIBUTARY_TEST_KAFKA=<address> and KAFKA_PID=<process id>, one to a line. Needs Java 17, Maven and Python 3.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=${TRIBUTARY_SERVICES:-$here/../../target/services}/kafka
+version=4.1.1
+libs=$root/libs-$version
+env=$root/env
+
+fail() {
+    echo "kafka.sh: $*" >&2
+    exit 1
+}
+
+# Fetches the broker with its dependencies from the Maven repository.
+fetch() {
+    [ -e "$libs/complete" ] && return
+    command -v mvn >/dev/null || fail "there is no mvn: apt-get install maven"
+    echo "kafka.sh: fetching Apache Kafka $version" >&2
+    rm -rf "$libs" && mkdir -p "$libs"
+    cat >"$root/pom.xml" <<EOF
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tributary.tests</groupId>
+  <artifactId>kafka</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$version</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+EOF
+    (cd "$root" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$libs" >"$root/mvn.log" 2>&1) ||
+        fail "cannot fetch it; see $root/mvn.log"
+    touch "$libs/complete"
+}
+
+# Two free ports, kept for later starts of the same data.
+ports() {
+    [ -e "$root/ports" ] || python3 - >"$root/ports" <<'EOF'
+import socket
+held = [socket.socket() for _ in range(2)]
+for one in held:
+    one.bind(("127.0.0.1", 0))
+print(*(one.getsockname()[1] for one in held))
+EOF
+    read -r port controller <"$root/ports"
+}
+
+configure() {
+    cat >"$root/server.properties" <<EOF
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$root/data
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# A topic is deleted at once, and its log is not kept for a minute.
+log.segment.delete.delay.ms=0
+EOF
+    [ -e "$root/data/meta.properties" ] && return
+    local id
+    id=$(python3 -c 'import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))')
+    java -cp "$libs/*" kafka.tools.StorageTool format -t "$id" -c "$root/server.properties" >"$root/format.log" 2>&1 ||
+        fail "cannot format its storage; see $root/format.log"
+}
+
+pid() {
+    [ -e "$env" ] && sed -n 's/^KAFKA_PID=//p' "$env"
+}
+
+# Whether the process of that id is still the broker that was started here.
+runs() {
+    local pid
+    pid=$(pid) && [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] &&
+        tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "kafka.Kafka $root/server.properties"
+}
+
+start() {
+    mkdir -p "$root"
+    root=$(cd "$root" && pwd)
+    runs && return
+    fetch
+    ports
+    configure
+    setsid java -Xmx768m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*" \
+        kafka.Kafka "$root/server.properties" >"$root/server.log" 2>&1 </dev/null &
+    local started=$!
+    printf 'TRIBUTARY_TEST_KAFKA=127.0.0.1:%s\nKAFKA_PID=%s\n' "$port" "$started" >"$env"
+    local deadline=$((SECONDS + 60))
+    until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        [ -d "/proc/$started" ] || fail "it ended; see $root/server.log"
+        [ "$SECONDS" -lt "$deadline" ] || fail "it does not listen after 60 s; see $root/server.log"
+        sleep 0.1
+    done
+}
+
+# Ends the broker with the signal $1 and waits until it is gone.
+end() {
+    root=$(cd "$root" 2>/dev/null && pwd) || return 0
+    runs || return 0
+    local pid
+    pid=$(pid)
+    kill "-$1" "$pid"
+    while [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.1; done
+}
+
+case ${1:-} in
+start)
+    start
+    cat "$env"
+    ;;
+stop)
+    end TERM
+    rm -rf "$root/data" "$root/ports" "$env"
+    ;;
+pause) end TERM ;;
+kill) end KILL ;;
+*) fail "usage: kafka.sh start|stop|pause|kill" ;;
+esac
