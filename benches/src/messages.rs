@@ -121,7 +121,7 @@ pub enum Order {
     Again,
     /// One in twenty, anywhere, overwrites any one before it.
     Scattered,
-    /// Each once, and each on another date than its neighbours: no two of a chunk share a partition.
+    /// Each once, and each on another date than its neighbours: no two of a chunk share one.
     Dates,
 }
 

@@ -1,4 +1,4 @@
-//! `worst`: every record on another date than its neighbours, so that each gets a file of its own.
+//! `worst`: every record on another date than its neighbours.
 
 use crate::{
     Input,
@@ -15,7 +15,7 @@ const MEMORY_MB: f64 = 512.0;
 /// Lands as many records as they are, then on different dates.
 pub async fn run(input: &Input, records: u64) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    // Kept to the end: a file system that has just deleted many files makes new ones slowly.
+    // Kept to the end: what deleting costs is not measured.
     let mut kept = Vec::new();
     for (what, order) in [("as they are", Order::Once), ("every record on another date", Order::Dates)] {
         let dir = scratch(input.scratch.as_deref())?;

@@ -66,6 +66,8 @@ pub struct Timeouts {
     pub body_grace: Duration,
     /// Bytes per second, on average since the body's start; default 1,024. A sender below it gets 408.
     pub min_body_rate: u64,
+    /// For the client to take any of an answer that waits for it; default 20 s. Then the connection is closed.
+    pub write: Duration,
     /// For requests in flight when told to stop; default 5 s.
     pub stop: Duration,
     /// How long a key that was looked up is believed; default 2 s. It is the longest that a revoked key still works.
@@ -79,6 +81,7 @@ impl Default for Timeouts {
             body: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
             min_body_rate: 1_024,
+            write: Duration::from_secs(20),
             stop: Duration::from_secs(5),
             key_cache: Duration::from_secs(2),
         }
@@ -90,8 +93,8 @@ impl Default for Timeouts {
 pub struct IdempotencyConfig {
     /// How long a `202` is kept; default 24 h.
     pub keep: Duration,
-    /// How long a request holds its key without an answer before a repeat may take it over; default 60 s. Must be
-    /// longer than the slowest request. After a crash a repeat waits for as long, but not with embedded tables, which
+    /// How long a request holds its key without an answer before a repeat may take it over; default 60 s. A
+    /// request that takes nearly as long is given up with a 503, so that it cannot end behind its repeat. After a crash a repeat waits for as long, but not with embedded tables, which
     /// know that their only process has ended.
     pub lease: Duration,
     /// How long a repeat waits for its twin's answer before it gets 429; default 10 s.

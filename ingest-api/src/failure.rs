@@ -58,7 +58,13 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message).retry_after(1)
     }
 
-    /// 503: told to stop.
+    /// 503: a request that holds an idempotency key took too long.
+    pub fn unfinished() -> Self {
+        let message = "the batch could not be stored in time: repeat the request with the same Idempotency-Key";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message).retry_after(1)
+    }
+
+    /// 503 while the server stops.
     pub fn stopping() -> Self {
         let message = "this server is stopping: send this request again after retryAfter seconds";
         let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN", message).retry_after(1);

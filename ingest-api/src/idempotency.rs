@@ -4,7 +4,7 @@ use crate::{config::IdempotencyConfig, failure::Failure, split::Form};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use std::{future::Future, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tributary_backends::{
     tables::{Hold, Reservation, Tables},
     world::World,
@@ -15,6 +15,8 @@ use tributary_schemas::limits::MAX_IDEMPOTENCY_KEY_CHARS;
 pub const HEADER: &str = "idempotency-key";
 /// How often a repeat looks for its twin's answer.
 const POLL: Duration = Duration::from_millis(50);
+/// The part of its lease that a request may take.
+const LEASE_USED: f64 = 0.75;
 
 /// The `Idempotency-Key` of a request.
 ///
@@ -48,8 +50,8 @@ pub fn body_hash(form: Form, format: Option<&str>, body: &[u8]) -> [u8; 32] {
 /// Does `work` unless the request was done before.
 ///
 /// # Errors
-/// 400 when the key was used for another body; 429 when a twin is still being processed after the longest wait; what
-/// `work` gives, after which the key is free again.
+/// 400 when the key was used for another body; 429 when a twin is still being processed after the longest wait; 503 when
+/// `work` takes nearly as long as the lease; what `work` gives, after which the key is free again.
 pub async fn once(
     tables: &Arc<dyn Tables>,
     world: &Arc<dyn World>,
@@ -60,7 +62,9 @@ pub async fn once(
     if let Some(stored) = take_hold(tables, world, config, &hold).await? {
         return Ok(stored);
     }
-    match work.await {
+    // Nobody else may hold the key while this goes on.
+    let worked = timeout(config.lease.mul_f64(LEASE_USED), work).await;
+    match worked.unwrap_or_else(|_| Err(Failure::unfinished())) {
         Ok(response) => {
             // A 202 that is not stored would break the promise to the next repeat; so if this fails, so does the request.
             tables.complete(&hold, &response, world.now_micros() + micros(config.keep)).await?;

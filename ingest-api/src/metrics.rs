@@ -1,4 +1,4 @@
-//! What the API counts; names, types and labels are listed in docs/TELEMETRY.md.
+//! What the API counts.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},

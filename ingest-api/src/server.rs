@@ -13,13 +13,12 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 /// Bytes that a connection buffers before its request asks for them: memory that no budget counts.
 const READ_BUFFER: usize = 128 * 1024;
-/// How often expired idempotency keys are swept.
-const SWEEP: Duration = Duration::from_secs(600);
 
 /// Serves the API until `stop`, then answers the requests in flight, at most for the configured time.
 ///
@@ -34,10 +33,8 @@ pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> 
         running: TaskTracker::new(),
         abort: CancellationToken::new(),
     };
-    let sweeper = tokio::spawn(sweep(api.clone()));
     connections.take_from(listener, &stop).await;
     api.stopping.cancel();
-    sweeper.abort();
     connections.finish().await;
     Ok(())
 }
@@ -115,11 +112,14 @@ async fn connection(
     let _open = Counted::up(&api.metrics.connections);
     let service =
         TowerToHyperService::new(router.map_request(|request: hyper::Request<Incoming>| request.map(Body::new)));
+    let mut stream = TimeoutStream::new(stream);
+    // hyper looks at its own timer only while it reads: a client that takes no answer would stay for ever.
+    stream.set_write_timeout(Some(api.config.timeouts.write));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(api.config.timeouts.header)
         .max_buf_size(READ_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut served = pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
@@ -133,19 +133,5 @@ async fn connection(
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Drops expired idempotency keys from time to time.
-async fn sweep(api: Api) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match api.tables.expire(api.world.now_micros()).await {
-            Ok(0) => {}
-            Ok(expired) => tracing::debug!(expired, "dropped expired idempotency keys"),
-            Err(error) => tracing::warn!(%error, "could not drop expired idempotency keys"),
-        }
     }
 }

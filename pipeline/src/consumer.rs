@@ -4,8 +4,8 @@ use crate::{
     context::Context,
     trouble::{Trouble, patiently},
 };
-use futures::future::BoxFuture;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use futures::{FutureExt, future::BoxFuture};
+use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tributary_backends::log::{Change, FetchLimit, Message, PartitionReader, Topic};
@@ -80,10 +80,12 @@ async fn follow(
                 let name = format!("partition {partition} of {}", topic.name());
                 let (context, work) = (context.clone(), work(context.clone(), reader, stop.clone()));
                 let task = tokio::spawn(async move {
-                    match work.await {
-                        Ok(()) => {}
-                        Err(Trouble::Fenced(reason)) => tracing::info!("{name} was given up: {reason}"),
-                        Err(trouble) => context.health.halted(&name, &trouble.to_string()),
+                    // What the work shares with others is behind locks and in the log; the partition's own is dropped.
+                    match AssertUnwindSafe(work).catch_unwind().await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(Trouble::Fenced(reason))) => tracing::info!("{name} was given up: {reason}"),
+                        Ok(Err(trouble)) => context.health.halted(&name, &trouble.to_string()),
+                        Err(panic) => context.health.halted(&name, &format!("a bug: {}", message_of(&*panic))),
                     }
                 });
                 working.insert(partition, Working { task, stop });
@@ -100,6 +102,12 @@ async fn follow(
             }
         }
     }
+}
+
+/// What a panic said.
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without words")
 }
 
 /// The next messages of a small topic, never none; `None` when told to stop.

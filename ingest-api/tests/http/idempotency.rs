@@ -96,3 +96,14 @@ async fn a_key_that_is_too_long_is_400() {
     let refused = post(&server, &"k".repeat(257), record("1", "{}")).await;
     assert_eq!((refused.status, refused.code()), (StatusCode::BAD_REQUEST, "INVALID_IDEMPOTENCY_KEY"));
 }
+
+#[tokio::test]
+async fn a_request_that_outlives_its_lease_is_given_up() {
+    let server = start_with(|config| config.idempotency.lease = Duration::from_millis(200)).await;
+    server.log.held.store(true, Ordering::SeqCst);
+    let slow = post(&server, "k", lines(1)).await;
+    assert_eq!((slow.status, slow.code()), (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"));
+    assert_eq!(slow.json["retryAfter"], 1);
+    server.log.release();
+    assert_eq!(post(&server, "k", lines(1)).await.status, StatusCode::ACCEPTED);
+}

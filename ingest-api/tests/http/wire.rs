@@ -171,3 +171,13 @@ async fn connections_beyond_the_cap_wait_for_their_turn() {
     drop(first);
     some(&mut second, "HTTP/1.1 401").await;
 }
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_closed() {
+    let server = start_with(|config| config.timeouts.write = Duration::from_millis(100)).await;
+    let mut stream = connect(&server).await;
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    // Answers fill every buffer on the way, then the requests do; the server's close is what ends the wait.
+    let asking = async { while stream.write_all(&request).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("closed");
+}

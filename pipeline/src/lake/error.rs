@@ -69,8 +69,11 @@ impl LakeError {
         }
     }
 
-    /// Work on a blocking thread ended early: only a shutdown or a bug does that.
+    /// Work on a blocking thread ended early: only a shutdown or a bug does that, and a bug would only come again.
     pub(super) fn of_join(error: tokio::task::JoinError) -> Self {
+        if error.is_panic() {
+            return Self::Halted(format!("a bug: {error}"));
+        }
         Self::Unavailable(format!("work was cut off: {error}"))
     }
 }

@@ -4,7 +4,15 @@ use super::{
     mortal::Fate,
     small_world::{Rec, SmallWorld, quick},
 };
-use tributary_backends::{log::Topic, tables::IndexPart};
+use crate::{Trouble, consumer::consume, context::Context};
+use futures::future::{BoxFuture, FutureExt};
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tributary_backends::{
+    log::{PartitionReader, Topic},
+    tables::IndexPart,
+};
 use tributary_schemas::{
     frame::{DeadLetter, Frame},
     identity::Lanes,
@@ -92,4 +100,29 @@ async fn an_index_that_does_not_agree_is_rebuilt_from_the_lake() {
     world.run(&process, &fate).await.unwrap();
     assert_eq!(process.metrics.index_rebuilds.get(), 1);
     world.assert_exact().await;
+}
+
+fn panics(
+    _: Arc<Context>,
+    _: Box<dyn PartitionReader>,
+    _: CancellationToken,
+) -> BoxFuture<'static, Result<(), Trouble>> {
+    async { panic!("out of order") }.boxed()
+}
+
+#[tokio::test]
+async fn a_panic_is_reported_as_a_halt() {
+    let world = SmallWorld::new(ONE_LANE);
+    let context = world.process(quick(10), &Fate::immortal());
+    let stop = CancellationToken::new();
+    let consuming = consume(context.clone(), ("g", Topic::Records), stop.clone(), panics);
+    let halted = async {
+        while context.health.check().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(consuming, halted) };
+    timeout(Duration::from_secs(30), both).await.expect("it halts");
+    assert_eq!(context.health.check(), Err("partition 0 of records has halted: a bug: out of order".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! Avro through serde: written by `serde_avro_fast`, which takes a quarter of the time that `apache-avro` takes for a
+//! Avro through serde: written by `serde_avro_fast`, which takes a third of the time that `apache-avro` takes for a
 //! record, and read, where frames are read one at a time, by `apache-avro`, which bounds what a damaged length may ask
 //! for. Each is held to the other by the tests, and both to the released bytes.
 
