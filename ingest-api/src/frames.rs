@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tributary_backends::log::{Append, Topic};
 use tributary_schemas::{
     frame::{Frame as _, Reject, RejectError, Stamp, encode_record},
-    identity::{Identity, Lanes},
+    identity::{Identity, Lanes, partition_of},
 };
 
 /// Bytes kept of a rejected record's text.
@@ -92,7 +92,7 @@ fn last_of_each_lane(lanes: impl Iterator<Item = u32>, partitions: u32) -> Vec<O
 
 fn rejects(rejected: &[Rejected<'_>], stamp: &BatchStamp<'_>, partitions: u32, out: &mut Vec<Append>) {
     let key = Bytes::copy_from_slice(stamp.batch_id.as_bytes());
-    let partition = partition_of(stamp.batch_id, partitions);
+    let partition = partition_of(stamp.batch_id.as_bytes(), partitions);
     for rejected in rejected {
         let mut value = Vec::new();
         reject(rejected, stamp).encode(&mut value);
@@ -118,13 +118,6 @@ fn reject(rejected: &Rejected<'_>, stamp: &BatchStamp<'_>) -> Reject {
         payload: String::from_utf8_lossy(kept).into_owned(),
         payload_cut: kept.len() < text.len(),
     }
-}
-
-/// Partition of a batch in the topics that are spread by batch id.
-fn partition_of(batch_id: &str, partitions: u32) -> u32 {
-    let hash = blake3::hash(batch_id.as_bytes());
-    let [a, b, c, d, ..] = *hash.as_bytes();
-    u32::from_be_bytes([a, b, c, d]) % partitions.max(1)
 }
 
 #[cfg(test)]

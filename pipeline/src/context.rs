@@ -14,7 +14,10 @@ use tributary_backends::{
     tables::Tables,
     world::World,
 };
-use tributary_schemas::frame::{DeadLetter, Frame};
+use tributary_schemas::{
+    frame::{DeadLetter, Frame},
+    identity::partition_of,
+};
 
 /// Unit in which the memory budget is handed out, so that 4 GiB and more fit a semaphore's `u32`.
 pub(crate) const BUDGET_UNIT: usize = 1024;
@@ -103,13 +106,4 @@ pub(crate) fn encode(frame: &impl Frame) -> Bytes {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes);
     bytes.into()
-}
-
-/// Partition of a key: FNV-1a, so that every process and every release agrees.
-fn partition_of(key: &[u8], partitions: u32) -> u32 {
-    let hash = key
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    // The remainder is smaller than a u32.
-    (hash % u64::from(partitions.max(1))) as u32
 }

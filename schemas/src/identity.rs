@@ -70,6 +70,13 @@ impl WorkspaceLanes {
     }
 }
 
+/// Partition of a key in the topics that are spread by batch id: the first four bytes of its BLAKE3, big endian, mod
+/// `partitions`. Never to be changed: what is said of one batch must stay in order.
+pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
+    let first = blake3::hash(key).as_bytes().first_chunk().copied().map_or(0, u32::from_be_bytes);
+    first % partitions.max(1)
+}
+
 fn first_eight(bytes: &[u8]) -> u64 {
     bytes.first_chunk().copied().map_or(0, u64::from_le_bytes)
 }

@@ -125,6 +125,13 @@ proptest! {
 }
 
 #[test]
+fn batches_keep_their_partitions() {
+    let of = |key: &str| partition_of(key.as_bytes(), 1_000);
+    assert_eq!(["", "b", "01980000-0000-7000-8000-000000000000"].map(of), [857, 253, 149]);
+    assert_eq!(partition_of(b"b", 0), 0);
+}
+
+#[test]
 fn all_lanes_of_the_spread_are_used() {
     let lanes = Lanes { partitions: 8, spread: 3 };
     let used: std::collections::BTreeSet<_> =
