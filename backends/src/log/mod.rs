@@ -133,7 +133,8 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     fn partitions(&self, topic: Topic) -> u32;
 
     /// Appends all messages and returns their offsets once every one is durable. Not atomic: after an error any
-    /// subset may be in the log. Messages of one call keep their order within each partition.
+    /// subset may be in the log. Messages of one call keep their order within each partition. A call without
+    /// messages changes nothing, and fails when messages could not be appended either, as far as that is known.
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError>;
 
     /// What the partition holds now.

@@ -1,4 +1,4 @@
-//! Whether every backend answers.
+//! Whether every backend answers, and takes writes.
 
 use super::{Backends, pipeline::PipelineHandle};
 use futures::{FutureExt, future::BoxFuture};
@@ -19,8 +19,12 @@ pub fn checks(backends: &Backends, pipeline: PipelineHandle, health: Health) -> 
         let (state, log, pipeline, health) = (state.clone(), log.clone(), pipeline.clone(), health.clone());
         async move {
             let (log, tables, lake) = futures::join!(
-                answer(ANSWER_WITHIN, watermarks(&*log)),
-                answer(ANSWER_WITHIN, state.tables.keys(Some(super::announce::FIRST_WORKSPACE))),
+                answer(ANSWER_WITHIN, reads_and_writes(&*log)),
+                // Read once, and written to once without a change: a full disk stops only writes.
+                answer(ANSWER_WITHIN, async {
+                    state.tables.keys(Some(super::announce::FIRST_WORKSPACE)).await?;
+                    state.tables.expire(i64::MIN).await
+                }),
                 answer(ANSWER_WITHIN, state.lake.workspaces()),
             );
             let lanes = if pipeline.is_alive() { health.check() } else { Err("the pipeline has stopped".to_owned()) };
@@ -39,13 +43,13 @@ async fn answer<T, E: Display>(within: Duration, asked: impl Future<Output = Res
     }
 }
 
-async fn watermarks(log: &dyn RecordLog) -> Result<(), LogError> {
+async fn reads_and_writes(log: &dyn RecordLog) -> Result<(), LogError> {
     for topic in Topic::ALL {
         for partition in 0..log.partitions(topic) {
             log.watermarks(topic, partition).await?;
         }
     }
-    Ok(())
+    log.append(Vec::new()).await.map(drop)
 }
 
 #[cfg(test)]

@@ -242,11 +242,13 @@ async fn a_failed_sync_halts_appends_and_keeps_what_was_durable() {
     let disk = Arc::new(FaultyDisk::default());
     let log = open_on(dir.path(), &disk);
     log.append(records(&[vec![1]])).await.unwrap();
+    assert_eq!(log.append(Vec::new()).await.unwrap(), Vec::<i64>::new());
     disk.broken.store(true, Ordering::SeqCst);
     disk.sync.store(true, Ordering::SeqCst);
     for _ in 0..2 {
         assert!(matches!(log.append(records(&[vec![9]])).await, Err(LogError::Halted(_))));
     }
+    assert!(matches!(log.append(Vec::new()).await, Err(LogError::Halted(_))), "it says so before anything is lost");
     assert_eq!(read_all(&log).await.unwrap().len(), 1, "reading goes on");
     drop(log);
     let log = open_on(dir.path(), &disk);

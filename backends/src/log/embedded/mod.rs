@@ -170,9 +170,6 @@ impl RecordLog for EmbeddedLog {
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-        if messages.is_empty() {
-            return Ok(Vec::new());
-        }
         let messages = messages.into_iter().map(|append| self.0.message(append)).collect::<Result<Vec<_>, _>>()?;
         let bytes: usize = messages.iter().map(group::Message::len).sum();
         // More than the whole queue takes all of it, alone.

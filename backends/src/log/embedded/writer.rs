@@ -99,7 +99,10 @@ impl Writer {
             self.halt(halt.clone());
         }
         for (request, offsets) in group.into_iter().zip(offsets) {
-            let failed = request.messages.iter().find_map(|message| failures[message.tail].as_ref());
+            let mut failed = request.messages.iter().find_map(|message| failures[message.tail].as_ref());
+            if request.messages.is_empty() {
+                failed = self.halted.as_ref();
+            }
             // A caller that is gone does not want to know.
             let _ = request.reply.send(failed.map_or(Ok(offsets), |failure| Err(LogError::from(failure))));
         }
