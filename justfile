@@ -25,9 +25,9 @@ lint:
 ci:
     .ci/run
 
-# One fuzz target (see fuzz/fuzz_targets), for so many seconds; needs a nightly toolchain and cargo-fuzz
+# One fuzz target (see fuzz/fuzz_targets), for so many seconds; needs cargo-fuzz
 fuzz TARGET SECONDS="900":
-    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=2048 -max_len=65536
 
 bench *ARGS:
     cargo run --release -p tributary-benches -- {{ARGS}}
