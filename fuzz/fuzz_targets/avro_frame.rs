@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use std::{fmt::Debug, sync::LazyLock};
 use tributary_schemas::{
     columns,
-    frame::{BatchEvent, DeadLetter, Frame, RecordDecoder, Reject, Stamp, encode_record},
+    frame::{Attachment, BatchEvent, DeadLetter, Frame, RecordDecoder, Reject, Stamp, encode_record},
     identity::Identity,
     record,
 };
@@ -42,6 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     comes_back::<Reject>(bytes);
+    comes_back::<Attachment>(bytes);
     comes_back::<BatchEvent>(bytes);
     comes_back::<DeadLetter>(bytes);
 });

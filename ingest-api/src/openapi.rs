@@ -19,7 +19,13 @@ use utoipa::{
         title = "Tributary",
         description = "Send batches of records; follow them until they are in the lake."
     ),
-    paths(routes::ingest::post, routes::batches::get, routes::batch::get, routes::rejects::get),
+    paths(
+        routes::ingest::post,
+        routes::batches::get,
+        routes::batch::get,
+        routes::rejects::get,
+        routes::attachments::get
+    ),
     tags((name = "ingest", description = "Batches of records")),
     modifiers(&Keys, &Errors)
 )]

@@ -1,16 +1,20 @@
 //! What the tables hold → what a sender sees; and cursors, which are opaque to them. Pure.
 
 use crate::failure::Failure;
-use tributary_backends::tables::{Batch, BatchPosition};
+use tributary_backends::tables::{AttachmentPosition, Batch, BatchPosition};
 use tributary_schemas::{
-    api::{BatchView, PointedError, RecordError, RejectedRecord},
+    api::{AttachmentView, BatchView, PointedError, RecordError, RejectedRecord},
     batch::{BatchStatus, Fact, status},
-    frame::Reject,
+    frame::{Attachment, Reject},
+    identity::Identity,
     limits::{DEFAULT_PAGE, MAX_CURSOR_CHARS, MAX_PAGE},
 };
 
 /// Processors that must have processed a batch before it is `COMPLETE`: none can be registered yet.
 const PROCESSORS: [String; 0] = [];
+
+/// Nothing downloads attachments yet, so all of them are still to be fetched.
+const PENDING: &str = "PENDING";
 
 /// The status of a batch.
 pub fn status_of(batch: &Batch) -> BatchStatus {
@@ -29,7 +33,6 @@ pub fn batch(batch: Batch) -> BatchView {
         let failed = |reason: &String| RecordError { index: 0, code: "BATCH_FAILED".into(), message: reason.clone() };
         errors.extend(reasons.map(failed));
     }
-    // Nothing downloads attachments yet, so all of them are still to be fetched.
     let attachments = Some(batch.row.attachments).filter(|n| *n > 0);
     BatchView {
         batch_id: batch.row.batch_id,
@@ -44,7 +47,7 @@ pub fn batch(batch: Batch) -> BatchView {
         attachment_download_total: attachments,
         attachment_download_complete: attachments.map(|_| 0),
         attachment_download_failed: attachments.map(|_| 0),
-        attachment_download_status: attachments.map(|_| "PENDING".to_owned()),
+        attachment_download_status: attachments.map(|_| PENDING.to_owned()),
     }
 }
 
@@ -62,6 +65,29 @@ pub fn reject(reject: Reject) -> RejectedRecord {
         payload: reject.payload,
         payload_cut: reject.payload_cut,
     }
+}
+
+/// An attachment as the API shows it.
+pub fn attachment(attachment: Attachment) -> AttachmentView {
+    AttachmentView {
+        index: attachment.record_index,
+        n: attachment.n,
+        state: PENDING.to_owned(),
+        key: digits(attachment.key),
+        kind: attachment.kind,
+        filename: attachment.filename,
+        size: attachment.size,
+        mime_type: attachment.mime_type,
+        sha1: attachment.sha1,
+        md5: attachment.md5,
+        vendor_url: attachment.vendor_url,
+        upload_intent_id: attachment.upload_intent_id,
+    }
+}
+
+/// As DuckDB's `hex` writes it, in small letters.
+fn digits(Identity(key): Identity) -> String {
+    format!("{:032x}", u128::from_be_bytes(key))
 }
 
 /// `?limit=`: 1 to 100, 20 when not given.
@@ -108,15 +134,34 @@ pub fn reject_cursor(index: u32) -> String {
 /// # Errors
 /// 400.
 pub fn reject_position(cursor: &str) -> Result<u32, Failure> {
+    let text = bounded(cursor).and_then(|cursor| cursor.strip_prefix('r'));
+    text.and_then(number).ok_or_else(bad_cursor)
+}
+
+/// The cursor behind an attachment.
+pub fn attachment_cursor(AttachmentPosition { record_index, n }: AttachmentPosition) -> String {
+    format!("a{record_index:08x}{n:08x}")
+}
+
+/// Reads a cursor of the attachments list back.
+///
+/// # Errors
+/// 400.
+pub fn attachment_position(cursor: &str) -> Result<AttachmentPosition, Failure> {
     let parse = || {
-        let text = bounded(cursor)?.strip_prefix('r').filter(|text| text.len() == 8)?;
-        u32::try_from(hex(text)?).ok()
+        let (index, n) = bounded(cursor)?.strip_prefix('a')?.split_at_checked(8)?;
+        Some(AttachmentPosition { record_index: number(index)?, n: number(n)? })
     };
     parse().ok_or_else(bad_cursor)
 }
 
 fn bounded(cursor: &str) -> Option<&str> {
     (cursor.chars().count() <= MAX_CURSOR_CHARS).then_some(cursor)
+}
+
+/// Eight digits.
+fn number(text: &str) -> Option<u32> {
+    if text.len() == 8 { u32::try_from(hex(text)?).ok() } else { None }
 }
 
 /// Digits only: `from_str_radix` alone would take a sign.
@@ -141,27 +186,50 @@ mod tests {
 
     #[test]
     fn cursors_that_were_not_given_are_refused() {
-        for bad in ["", "b", "r", "x", "b0000000000000001", "b000000000000000g0", "r+0000001", "é", &"b".repeat(300)] {
+        for bad in [
+            "",
+            "b",
+            "r",
+            "a",
+            "x",
+            "a00000000",
+            "a000000000000000g",
+            "a00000000000000000",
+            "b0000000000000001",
+            "b000000000000000g0",
+            "r+0000001",
+            "é",
+            &"b".repeat(300),
+        ] {
             assert!(batch_position(bad).is_err(), "{bad}");
             assert!(reject_position(bad).is_err(), "{bad}");
+            assert!(attachment_position(bad).is_err(), "{bad}");
         }
         assert!(batch_position("bffffffffffffffff0").is_err());
         assert!(reject_position(&reject_cursor(7)).is_ok() && batch_position(&reject_cursor(7)).is_err());
     }
 
+    #[test]
+    fn a_key_is_shown_as_32_digits() {
+        let shown = digits(Identity([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]));
+        assert_eq!(shown, "000102030405060708090a0b0c0d0eff");
+    }
+
     proptest! {
         #[test]
-        fn cursors_come_back(created_at in 0i64.., batch_id in "[0-9a-f-]{1,36}", index: u32) {
+        fn cursors_come_back(created_at in 0i64.., batch_id in "[0-9a-f-]{1,36}", index: u32, n: u32) {
             let position = BatchPosition { created_at, batch_id };
             let cursor = batch_cursor(&position);
             prop_assert!(cursor.chars().count() <= MAX_CURSOR_CHARS);
             prop_assert_eq!(batch_position(&cursor), Ok(position));
             prop_assert_eq!(reject_position(&reject_cursor(index)), Ok(index));
+            let position = AttachmentPosition { record_index: index, n };
+            prop_assert_eq!(attachment_position(&attachment_cursor(position)), Ok(position));
         }
 
         #[test]
         fn any_text_is_a_cursor_or_a_400(text in ".{0,60}") {
-            let _ = (batch_position(&text), reject_position(&text), limit(Some(&text)));
+            let _ = (batch_position(&text), reject_position(&text), attachment_position(&text), limit(Some(&text)));
         }
     }
 }

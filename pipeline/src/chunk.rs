@@ -2,7 +2,7 @@
 //!
 //! [`RawChunk`] → [`NormalizedChunk`] → per table [`DedupedChunk`] → [`WrittenChunk`] → [`Committed`].
 
-use crate::{dedup::Outcomes, dedup::Seen, lake::WrittenFiles};
+use crate::{dedup::Outcomes, dedup::Seen, lake::WrittenFiles, normalize::Attachments};
 use arrow::record_batch::RecordBatch;
 use tokio::sync::OwnedSemaphorePermit;
 use tributary_backends::{log::Message, tables::Location};
@@ -38,6 +38,8 @@ pub(crate) struct NormalizedChunk {
     pub(crate) dead_without_table: u64,
     /// Said once everything is committed: (workspace, batch, fact).
     pub(crate) facts: Vec<(String, String, Fact)>,
+    /// Of its records; said likewise.
+    pub(crate) attachments: Option<Attachments>,
     /// As in [`RawChunk`]; the columns need it still.
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) held: Option<OwnedSemaphorePermit>,

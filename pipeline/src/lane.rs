@@ -4,7 +4,7 @@ use crate::{
     chunk::{NormalizedChunk, RawChunk},
     context::{Context, encode},
     intake::Intake,
-    normalize::normalize,
+    normalize::{Attachments, normalize},
     open_tables::OpenTables,
     trouble::{Trouble, patiently},
 };
@@ -61,6 +61,7 @@ impl Lane {
         let mut chunk = self.normalize(raw).await?;
         self.put_aside(&chunk).await?;
         self.tables.land(std::mem::take(&mut chunk.tables)).await?;
+        self.emit_attachments(chunk.attachments.take()).await?;
         self.emit_facts(&chunk).await?;
         Ok(chunk.next)
     }
@@ -81,6 +82,21 @@ impl Lane {
     async fn put_aside(&self, chunk: &NormalizedChunk) -> Result<(), Trouble> {
         self.context.dead_letter(&chunk.dead).await?;
         self.context.metrics.count("dead_lettered", chunk.dead_without_table);
+        Ok(())
+    }
+
+    /// Says what there is to fetch, also when the chunk was in already, as with facts: those may tell of a landed batch
+    /// only once its attachments are in the log.
+    async fn emit_attachments(&self, attachments: Option<Attachments>) -> Result<(), Trouble> {
+        let Some(mut attachments) = attachments else { return Ok(()) };
+        loop {
+            let messages = attachments.next_messages();
+            if messages.is_empty() {
+                break;
+            }
+            self.context.append(Topic::Attachments, messages).await?;
+        }
+        crash::point("lane.after_attachments");
         Ok(())
     }
 

@@ -8,15 +8,15 @@
 //!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
 //! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, and
 //!    [`lake`] is the Delta table itself.
-//! 5. The lane says what has landed and commits its offsets; `small_topics` brings facts and rejected records into the
-//!    tables; `sweep` fails batches that never landed.
+//! 5. The lane says what there is to fetch and what has landed, and commits its offsets; `small_topics` brings
+//!    attachments, facts and rejected records into the tables; `sweep` fails batches that never landed.
 //! 6. [`check`] proves that it all agrees.
 //!
 //! # Exactly once
 //!
 //! A table's commit carries, with its rows and deletion vectors, the lane's position and its four counters as `txn`s,
 //! so all of them move or none. Whatever else is written is derived from it and may be repeated: the index entries,
-//! then the index watermark, then the facts, then the offsets. A process that dies anywhere leaves a position in the
+//! then the index watermark, then attachments and facts, then the offsets. A process that dies anywhere leaves a position in the
 //! table below which the next owner skips; everything after the commit it does again.
 //!
 //! # Every record has one outcome

@@ -1,5 +1,7 @@
 //! Messages → columns, grouped by workspace. Pure; runs off the async workers.
 
+mod attachments;
+
 use crate::{
     chunk::{NormalizedChunk, RawChunk, TableChunk},
     dedup::Seen,
@@ -13,6 +15,7 @@ use arrow::{
     error::ArrowError,
     record_batch::RecordBatch,
 };
+pub(crate) use attachments::Attachments;
 use std::collections::HashMap;
 use tributary_backends::log::{Message, Topic};
 use tributary_schemas::{
@@ -66,6 +69,9 @@ pub(crate) fn normalize(
         }
     }
     let facts = facts(lane, &frames, &groups)?;
+    let sound = groups.parts.iter().flat_map(|group| &group.rows);
+    let owned = sound.filter_map(|row| Some((*row, seen.get(*row as usize)?.identity)));
+    let attachments = Attachments::of(&frames, owned)?;
     let table = |Group { workspace, rows: picked, dead }: Group| {
         let whole = picked.len() == rows.num_rows();
         let pick = |n: &u32| *n as usize;
@@ -80,7 +86,7 @@ pub(crate) fn normalize(
         })
     };
     let tables = groups.parts.into_iter().map(table).collect::<Result<_, ArrowError>>()?;
-    Ok(NormalizedChunk { next, tables, dead, dead_without_table, facts, held: raw.held })
+    Ok(NormalizedChunk { next, tables, dead, dead_without_table, facts, attachments, held: raw.held })
 }
 
 type Decoded<'m> = (RecordBatch, Vec<&'m Message>, Vec<(&'m Message, String)>);

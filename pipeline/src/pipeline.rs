@@ -21,8 +21,12 @@ use tributary_backends::{
 };
 
 /// Consumer groups with the topics that they read, in the order in which a record makes its way through them.
-const GROUPS: [(&str, Topic); 3] =
-    [("lanes", Topic::Records), ("rejects", Topic::Rejects), ("batch-state", Topic::BatchEvents)];
+const GROUPS: [(&str, Topic); 4] = [
+    ("lanes", Topic::Records),
+    ("rejects", Topic::Rejects),
+    ("attachments", Topic::Attachments),
+    ("batch-state", Topic::BatchEvents),
+];
 
 /// What made the pipeline end other than by being told to stop.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +86,7 @@ impl Pipeline {
     pub async fn run(self, stop: CancellationToken) -> Result<(), PipelineError> {
         let Self { context } = self;
         context.health.begin();
-        let [lanes, rejects, events] = GROUPS;
+        let [lanes, rejects, attachments, events] = GROUPS;
         tokio::join!(
             consume(context.clone(), lanes, stop.clone(), |context, reader, stop| {
                 let lane = reader.partition();
@@ -90,6 +94,9 @@ impl Pipeline {
             }),
             consume(context.clone(), rejects, stop.clone(), |context, reader, stop| {
                 Box::pin(small_topics::rejects(context, reader, stop))
+            }),
+            consume(context.clone(), attachments, stop.clone(), |context, reader, stop| {
+                Box::pin(small_topics::attachments(context, reader, stop))
             }),
             consume(context.clone(), events, stop.clone(), |context, reader, stop| {
                 Box::pin(small_topics::batch_events(context, reader, stop))
@@ -101,8 +108,8 @@ impl Pipeline {
     }
 }
 
-/// True when every group has done everything that its topic holds. Records are looked at before the events that
-/// landing them appends, so that nothing can hide between the two.
+/// True when every group has done everything that its topic holds. Records are looked at before the attachments
+/// and events that landing them appends, so that nothing can hide between the two.
 pub async fn drained(log: &dyn RecordLog) -> Result<bool, LogError> {
     for (group, topic) in GROUPS {
         for partition in 0..log.partitions(topic) {

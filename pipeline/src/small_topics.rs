@@ -1,6 +1,6 @@
-//! Topics that are read message by message into the tables: `batch-events` and `rejects`.
+//! Topics that are read message by message into the tables: `batch-events`, `rejects` and `attachments`.
 //!
-//! Both writes may be repeated, so offsets move after them and nothing more is needed.
+//! All writes may be repeated, so offsets move after them and nothing more is needed.
 
 use crate::{
     consumer::next_messages,
@@ -10,7 +10,7 @@ use crate::{
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tributary_backends::log::{Message, PartitionReader, Topic};
-use tributary_schemas::frame::{BatchEvent, DeadLetter, Frame, Reject};
+use tributary_schemas::frame::{Attachment, BatchEvent, DeadLetter, Frame, Reject};
 
 /// Facts about batches → the tables.
 pub(crate) async fn batch_events(
@@ -36,6 +36,20 @@ pub(crate) async fn rejects(
         let rejects: Vec<Reject> = decode(&context, (reader.topic(), reader.partition()), &messages).await?;
         patiently!(context.patience, "storing rejected records", context.tables.put_rejects(&rejects))?;
         context.metrics.count("rejected", rejects.len() as u64);
+        done(&context, &mut *reader, &messages).await?;
+    }
+    Ok(())
+}
+
+/// Attachments → the tables, where they wait to be fetched.
+pub(crate) async fn attachments(
+    context: Arc<Context>,
+    mut reader: Box<dyn PartitionReader>,
+    stop: CancellationToken,
+) -> Result<(), Trouble> {
+    while let Some(messages) = next_messages(&context, &mut *reader, &stop).await? {
+        let attachments: Vec<Attachment> = decode(&context, (reader.topic(), reader.partition()), &messages).await?;
+        patiently!(context.patience, "storing attachments", context.tables.put_attachments(&attachments))?;
         done(&context, &mut *reader, &messages).await?;
     }
     Ok(())

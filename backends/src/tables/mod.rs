@@ -1,4 +1,4 @@
-//! The port `Tables`: API keys, batches and their facts, rejects, idempotency, and the key index.
+//! The port `Tables`: API keys, batches and their facts, rejects, attachments, idempotency, and the key index.
 //!
 //! Every write that a promise rests on (keys, batches, facts, idempotency) is durable when its call returns. The key
 //! index is derived from the lake; it may lose its newest writes, but never keeps a watermark that is ahead of them.
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tributary_schemas::{
     api::RecordError,
     batch::Fact,
-    frame::{BatchEvent, Reject},
+    frame::{Attachment, BatchEvent, Reject},
     identity::{Identity, Lanes},
 };
 
@@ -112,6 +112,15 @@ pub struct BatchPosition {
     pub batch_id: String,
 }
 
+/// Where an attachment stands in its batch; pages follow this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct AttachmentPosition {
+    pub record_index: u32,
+    /// In the record's list, from 0.
+    pub n: u32,
+}
+
 /// What a request with an `Idempotency-Key` finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reservation {
@@ -176,7 +185,7 @@ pub trait Keys {
     async fn touch_key(&self, id: &str, at: i64) -> Result<(), TablesError>;
 }
 
-/// Batches, facts, rejects.
+/// Batches, facts, rejects, attachments.
 #[async_trait]
 pub trait Batches {
     /// Stores a batch as accepted (status `LANDING`).
@@ -204,6 +213,16 @@ pub trait Batches {
         after: Option<u32>,
         limit: usize,
     ) -> Result<Vec<Reject>, TablesError>;
+    /// Stores attachments; the same (batch, index, n) again overwrites.
+    async fn put_attachments(&self, attachments: &[Attachment]) -> Result<(), TablesError>;
+    /// Up to `limit` attachments of a batch behind `after`, in the order of their positions.
+    async fn attachments(
+        &self,
+        workspace: &str,
+        batch_id: &str,
+        after: Option<AttachmentPosition>,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, TablesError>;
 }
 
 /// Idempotency keys.

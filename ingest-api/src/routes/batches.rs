@@ -1,22 +1,13 @@
 //! `GET /api/v1/ingest/batches`.
 
-use crate::{Api, failure::Failure, routes, view};
+use super::page::Page;
+use crate::{Api, failure::Failure, view};
 use axum::{
     Json,
     extract::{Request, State},
 };
-use serde::Deserialize;
 use tributary_backends::tables::{BatchPosition, Permission};
 use tributary_schemas::api::BatchPage;
-
-/// A page wanted.
-#[derive(Debug, Deserialize)]
-pub struct PageQuery {
-    /// How many.
-    pub limit: Option<String>,
-    /// From where.
-    pub cursor: Option<String>,
-}
 
 /// Lists the batches of the key's workspace.
 #[utoipa::path(
@@ -37,14 +28,9 @@ pub struct PageQuery {
 pub async fn get(State(api): State<Api>, request: Request) -> Result<Json<BatchPage>, Failure> {
     let (mut parts, _) = request.into_parts();
     let key = api.gate.admit(&parts.headers, Permission::Read).await?;
-    let query: PageQuery = routes::query(&mut parts).await?;
-    let limit = view::limit(query.limit.as_deref())?;
-    let before = query.cursor.as_deref().map(view::batch_position).transpose()?;
-    // One more than is shown says whether there is a next page.
-    let mut batches = api.tables.batches(&key.workspace, limit + 1, before.as_ref()).await?;
-    let more = batches.len() > limit;
-    batches.truncate(limit);
-    let next_cursor = batches.last().filter(|_| more).map(|last| {
+    let page = Page::of(&mut parts, view::batch_position).await?;
+    let mut batches = api.tables.batches(&key.workspace, page.rows(), page.after.as_ref()).await?;
+    let next_cursor = page.cut(&mut batches, |last| {
         view::batch_cursor(&BatchPosition { created_at: last.row.created_at, batch_id: last.row.batch_id.clone() })
     });
     Ok(Json(BatchPage { batches: batches.into_iter().map(view::batch).collect(), next_cursor }))

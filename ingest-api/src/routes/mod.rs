@@ -1,9 +1,11 @@
 //! The endpoints, one module each, and what surrounds them all.
 
+pub mod attachments;
 pub mod batch;
 pub mod batches;
 pub mod document;
 pub mod ingest;
+mod page;
 pub mod rejects;
 
 use crate::{Api, failure::Failure, metrics::Counted};
@@ -27,6 +29,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/ingest/batches", get(batches::get))
         .route("/api/v1/ingest/batches/{batch_id}", get(batch::get))
         .route("/api/v1/ingest/batches/{batch_id}/rejects", get(rejects::get))
+        .route("/api/v1/ingest/batches/{batch_id}/attachments", get(attachments::get))
         .route("/openapi.json", get(document::get))
         .route("/api/v1/openapi.json", get(document::get))
         .fallback(unknown_path)

@@ -1,12 +1,11 @@
 //! `GET /api/v1/ingest/batches/{batchId}/rejects`.
 
-use super::batch::{batch_id, find};
-use crate::{Api, failure::Failure, routes, routes::batches::PageQuery, view};
+use super::page::Listing;
+use crate::{Api, failure::Failure, view};
 use axum::{
     Json,
     extract::{Request, State},
 };
-use tributary_backends::tables::Permission;
 use tributary_schemas::api::RejectPage;
 
 /// Lists the rejected records of a batch.
@@ -27,16 +26,8 @@ use tributary_schemas::api::RejectPage;
     security(("api_key" = [])),
 )]
 pub async fn get(State(api): State<Api>, request: Request) -> Result<Json<RejectPage>, Failure> {
-    let (mut parts, _) = request.into_parts();
-    let key = api.gate.admit(&parts.headers, Permission::Read).await?;
-    let batch_id = batch_id(&mut parts).await?;
-    let query: PageQuery = routes::query(&mut parts).await?;
-    let limit = view::limit(query.limit.as_deref())?;
-    let after = query.cursor.as_deref().map(view::reject_position).transpose()?;
-    find(&api, &key.workspace, &batch_id).await?;
-    let mut rejects = api.tables.rejects(&key.workspace, &batch_id, after, limit + 1).await?;
-    let more = rejects.len() > limit;
-    rejects.truncate(limit);
-    let next_cursor = rejects.last().filter(|_| more).map(|last| view::reject_cursor(last.record_index));
+    let Listing { workspace, batch_id, page } = Listing::of(&api, request, view::reject_position).await?;
+    let mut rejects = api.tables.rejects(&workspace, &batch_id, page.after, page.rows()).await?;
+    let next_cursor = page.cut(&mut rejects, |last| view::reject_cursor(last.record_index));
     Ok(Json(RejectPage { rejects: rejects.into_iter().map(view::reject).collect(), next_cursor }))
 }

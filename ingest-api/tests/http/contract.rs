@@ -91,6 +91,7 @@ const INGEST: &str = "/api/v1/ingest";
 const LIST: &str = "/api/v1/ingest/batches";
 const BATCH: &str = "/api/v1/ingest/batches/{batchId}";
 const REJECTS: &str = "/api/v1/ingest/batches/{batchId}/rejects";
+const ATTACHMENTS: &str = "/api/v1/ingest/batches/{batchId}/attachments";
 
 #[tokio::test]
 async fn the_document_is_openapi_3_1_and_names_every_path() {
@@ -98,7 +99,7 @@ async fn the_document_is_openapi_3_1_and_names_every_path() {
     let document = document(&server).await;
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
     let paths: Vec<&String> = document["paths"].as_object().expect("paths").keys().collect();
-    assert_eq!(paths, [INGEST, LIST, BATCH, REJECTS]);
+    assert_eq!(paths, [INGEST, LIST, BATCH, ATTACHMENTS, REJECTS]);
     assert_eq!(document["components"]["securitySchemes"]["api_key"]["name"], "x-api-key");
     let elsewhere = answer(server.client.get(server.url("/api/v1/openapi.json"))).await;
     assert_eq!(elsewhere.json, document);
@@ -152,6 +153,15 @@ async fn successes_are_as_documented() {
     let rejects = server.get(&format!("{LIST}/{id}/rejects")).await;
     assert_eq!(rejects.status, StatusCode::OK);
     conforms(&document, REJECTS, "get", &rejects);
+    let id = attached.json["batchId"].as_str().expect("id");
+    server
+        .tables
+        .put_attachments(&[crate::attachments::whole(id), crate::attachments::bare(id, 0, 0)])
+        .await
+        .expect("stored");
+    let attachments = server.get(&format!("{LIST}/{id}/attachments")).await;
+    assert_eq!(attachments.json["attachments"].as_array().map(Vec::len), Some(2), "{attachments:?}");
+    conforms(&document, ATTACHMENTS, "get", &attachments);
 }
 
 #[tokio::test]

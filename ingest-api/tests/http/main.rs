@@ -1,6 +1,7 @@
 //! The HTTP contract, over real sockets, on the embedded log and tables in a temporary directory.
 
 mod admin;
+mod attachments;
 mod batches;
 mod bodies;
 mod contract;

@@ -71,7 +71,7 @@ proptest! {
 fn a_kill_at_every_single_call_is_survived() {
     block_on(async {
         for takes_effect in [false, true] {
-            for calls in 1..14 {
+            for calls in 1..15 {
                 let mut world = SmallWorld::new(ONE_LANE);
                 world.send("a", &[rec(1, 1), rec(2, 1), rec(3, 1)]);
                 let first = Fate::immortal();
@@ -89,7 +89,7 @@ fn a_kill_at_every_single_call_is_survived() {
 
 /// All offsets lost: every chunk comes again, in other sizes, and nothing changes.
 #[tokio::test]
-async fn a_complete_replay_is_skipped_and_its_facts_said_again() {
+async fn a_complete_replay_is_skipped_and_its_facts_and_attachments_said_again() {
     let mut world = SmallWorld::new(ONE_LANE);
     world.send("a", &[rec(1, 1), rec(1, 2), rec(2, 1)]);
     let fate = Fate::immortal();
@@ -102,6 +102,9 @@ async fn a_complete_replay_is_skipped_and_its_facts_said_again() {
     assert_eq!(world.lake.existing("w0").await.unwrap().unwrap().version(), version, "nothing was committed");
     assert_eq!(again.metrics.replayed.get(), 3);
     assert_eq!(world.stored.all(Topic::BatchEvents, 0).len(), 2, "the fact was said twice");
+    let said: Vec<_> = world.stored.all(Topic::Attachments, 0).into_iter().map(|message| message.value).collect();
+    assert_eq!(said.len(), 8, "four attachments, said twice");
+    assert_eq!(said[..4], said[4..], "the very same messages");
 }
 
 /// A process that was taken for dead goes on beside its successor.

@@ -7,7 +7,7 @@ use std::sync::{
 };
 use tributary_backends::{log::LogError, tables::*};
 use tributary_schemas::{
-    frame::{BatchEvent, Reject},
+    frame::{Attachment, BatchEvent, Reject},
     identity::{Identity, Lanes},
 };
 
@@ -156,6 +156,18 @@ impl Batches for MortalTables {
         limit: usize,
     ) -> Result<Vec<Reject>, TablesError> {
         self.tables.rejects(workspace, batch_id, after, limit).await
+    }
+    async fn put_attachments(&self, attachments: &[Attachment]) -> Result<(), TablesError> {
+        fated!(self, self.tables.put_attachments(attachments))
+    }
+    async fn attachments(
+        &self,
+        workspace: &str,
+        batch_id: &str,
+        after: Option<AttachmentPosition>,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, TablesError> {
+        self.tables.attachments(workspace, batch_id, after, limit).await
     }
 }
 

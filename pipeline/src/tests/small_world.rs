@@ -26,13 +26,13 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
-    log::Topic,
+    log::{Message, Topic},
     tables::{self, Tables},
     world::SystemWorld,
 };
 use tributary_schemas::{
     batch::Fact,
-    frame::{BatchEvent, Frame, Stamp, encode_record},
+    frame::{Attachment, BatchEvent, Frame, Stamp, encode_record},
     identity::{Identity, Lanes},
     record,
 };
@@ -52,11 +52,16 @@ pub(crate) struct SmallWorld {
     pub(crate) stored: Arc<Stored>,
     pub(crate) lanes: Lanes,
     batches: BTreeSet<String>,
+    /// What its records say of attachments, in no order.
+    attachments: BTreeSet<Attached>,
     /// What was sent, by lane: (workspace, identity, content) in offset order; `None` for what is no record.
     sent: BTreeMap<u32, Vec<Option<Sent>>>,
 }
 
 type Sent = (String, Identity, u8);
+
+/// An attachment: workspace, batch, record, place, key of the record, size.
+type Attached = (String, String, u32, u32, Identity, Option<i64>);
 
 /// What the model says of one workspace: rows (identity → offset of the last change), and the lanes' totals.
 type Model = BTreeMap<String, (BTreeMap<Identity, i64>, Outcomes)>;
@@ -67,18 +72,28 @@ impl SmallWorld {
         let tables = tables::embedded::open(&dir.path().join("tables"), Arc::new(SystemWorld)).unwrap();
         let url = url::Url::from_directory_path(dir.path().join("lake")).unwrap();
         let lake = Lake::open(&url, Arc::new(SystemWorld)).unwrap();
-        Self { _dir: dir, tables, lake, stored: Arc::default(), lanes, batches: BTreeSet::new(), sent: BTreeMap::new() }
+        Self {
+            _dir: dir,
+            tables,
+            lake,
+            stored: Arc::default(),
+            lanes,
+            batches: BTreeSet::new(),
+            attachments: BTreeSet::new(),
+            sent: BTreeMap::new(),
+        }
     }
 
-    /// Sends a batch as the API would.
+    /// Sends a batch as the API would. Two of three records have attachments, whose sizes are the content.
     pub(crate) fn send(&mut self, batch_id: &str, records: &[Rec]) {
         let text = |rec: &Rec| {
             format!(
                 r#"{{"_type":"email","_schema_version":"1.0.0","_event_at":"2024-01-{:02}T00:00:00Z",
-                "_vendor_ids":{{"id":"{}"}},"_product_id":"p","_project_id":"q","data":{{"v":{}}}}}"#,
+                "_vendor_ids":{{"id":"{}"}},"_product_id":"p","_project_id":"q","data":{{"v":{}}}{}}}"#,
                 rec.who % 3 + 1,
                 rec.who,
-                rec.content
+                rec.content,
+                attachments(*rec)
             )
         };
         for workspace in BTreeSet::from_iter(records.iter().map(|rec| rec.workspace)) {
@@ -105,6 +120,10 @@ impl SmallWorld {
                 let mut frame = Vec::new();
                 encode_record(&stamp, record, &mut frame);
                 self.stored.put(Topic::Records, lane, Bytes::copy_from_slice(&identity.0), frame.into());
+                let attached = (0u32..).zip(&record.attachments).map(|(n, attachment)| {
+                    (workspace_name.clone(), batch_id.clone(), index as u32, n, identity, attachment.size)
+                });
+                self.attachments.extend(attached);
                 let sent = Some((workspace_name.clone(), identity, texts[index].1));
                 self.sent.entry(lane).or_default().push(sent);
             }
@@ -175,13 +194,14 @@ impl SmallWorld {
         model
     }
 
-    /// Table, counters, index and facts are what they would be had every record come once, one by one.
+    /// Table, counters, index, facts and attachments are what they would be had every record come once, one by one.
     pub(crate) async fn assert_exact(&self) {
         self.assert_rows().await;
         assert_eq!(self.landed_batches(), self.batches);
+        assert_eq!(self.said_attachments(), self.attachments);
     }
 
-    /// The same without the facts.
+    /// The same without facts and attachments.
     pub(crate) async fn assert_rows(&self) {
         let model = self.model();
         assert_eq!(self.lake.workspaces().await.unwrap().len(), model.len());
@@ -203,6 +223,16 @@ impl SmallWorld {
         assert!(report.is_sound(), "{report:#?}");
     }
 
+    /// The attachments in the topic, where they may stand more than once.
+    fn said_attachments(&self) -> BTreeSet<Attached> {
+        let read = |message: Message| {
+            let said = Attachment::decode(&message.value).unwrap();
+            assert_eq!(message.key.as_ref(), said.batch_id.as_bytes());
+            (said.workspace, said.batch_id, said.record_index, said.n, said.key, said.size)
+        };
+        self.stored.all(Topic::Attachments, 0).into_iter().map(read).collect()
+    }
+
     /// Batches of which every lane has said that it landed.
     pub(crate) fn landed_batches(&self) -> BTreeSet<String> {
         let mut lanes: BTreeMap<String, (BTreeSet<u32>, u32)> = BTreeMap::new();
@@ -216,6 +246,13 @@ impl SmallWorld {
         }
         lanes.retain(|_, (said, of)| said.len() == *of as usize);
         lanes.into_keys().collect()
+    }
+}
+
+fn attachments(rec: Rec) -> String {
+    match vec![format!(r#"{{"type":"file","size":{}}}"#, rec.content); usize::from(rec.who % 3)].join(",") {
+        none if none.is_empty() => none,
+        some => format!(r#","_attachments":[{some}]"#),
     }
 }
 

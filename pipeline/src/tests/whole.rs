@@ -61,7 +61,7 @@ async fn facts_when(world: &SmallWorld, batch: &str, is_there: impl Fn(&[Fact]) 
 }
 
 #[tokio::test]
-async fn records_rejects_and_facts_reach_their_tables_and_the_pipeline_ends() {
+async fn records_rejects_attachments_and_facts_reach_their_tables_and_the_pipeline_ends() {
     let mut world = SmallWorld::new(TWO_LANES);
     for batch in ["b-0", "never"] {
         world.tables.put_batch(batch_row(batch)).await.unwrap();
@@ -78,7 +78,10 @@ async fn records_rejects_and_facts_reach_their_tables_and_the_pipeline_ends() {
         payload_cut: false,
     };
     world.stored.put(Topic::Rejects, 0, Bytes::from_static(b"b-0"), encoded(&reject));
-    world.stored.put(Topic::Rejects, 0, Bytes::from_static(b"b-0"), Bytes::from_static(b"no reject"));
+    let nonsense = Bytes::from_static(b"no such frame");
+    for topic in [Topic::Rejects, Topic::Attachments] {
+        world.stored.put(topic, 0, Bytes::from_static(b"b-0"), nonsense.clone());
+    }
 
     let (fate, stop) = (Fate::immortal(), CancellationToken::new());
     let config = Config { sweep_interval: Duration::from_millis(20), ..quick(10) };
@@ -91,16 +94,20 @@ async fn records_rejects_and_facts_reach_their_tables_and_the_pipeline_ends() {
     // Created long ago, and nothing of it in the log.
     let facts = facts_when(&world, "never", |facts| !facts.is_empty()).await;
     assert!(matches!(&facts[..], [Fact::Failed { reason }] if reason.contains("none of its records")), "{facts:?}");
-    for (topic, partition) in [(Topic::Records, 0), (Topic::Records, 1), (Topic::Rejects, 0), (Topic::BatchEvents, 0)] {
+    let small = [Topic::Rejects, Topic::BatchEvents, Topic::Attachments].map(|topic| (topic, 0));
+    for (topic, partition) in [(Topic::Records, 0), (Topic::Records, 1)].into_iter().chain(small) {
         timeout(Duration::from_secs(30), world.stored.drained(topic, partition)).await.expect("all is done");
     }
     assert_eq!(world.tables.rejects("w0", "b-0", None, 10).await.unwrap(), [reject]);
+    let attachments = world.tables.attachments("w0", "b-0", None, 10).await.unwrap();
+    let places: Vec<_> = attachments.iter().map(|attachment| (attachment.record_index, attachment.n)).collect();
+    assert_eq!(places, [(0, 0), (1, 0), (1, 1)]);
     assert_eq!(metrics.records("rejected"), 1);
-    assert_eq!(world.stored.all(Topic::DeadLetters, 0).len(), 1);
+    assert_eq!(world.stored.all(Topic::DeadLetters, 0).len(), 2);
     stop.cancel();
     timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap().unwrap();
     assert!(drained(&*log).await.unwrap());
-    world.stored.put(Topic::Rejects, 0, Bytes::new(), Bytes::new());
+    world.stored.put(Topic::Attachments, 0, Bytes::new(), Bytes::new());
     assert!(!drained(&*log).await.unwrap());
 }
 

@@ -137,5 +137,49 @@ pub struct RejectPage {
     pub next_cursor: Option<String>,
 }
 
+/// One attachment of a record of a batch. What the sender did not say is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct AttachmentView {
+    /// Record's place in the batch, from 0.
+    pub index: u32,
+    /// Place in the record's `_attachments`, from 0.
+    pub n: u32,
+    /// `PENDING`: still to be fetched.
+    #[schema(examples("PENDING"))]
+    pub state: String,
+    /// The record's `key` in the lake, as 32 hexadecimal digits.
+    #[schema(min_length = 32, max_length = 32)]
+    pub key: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filename: Option<String>,
+    /// Bytes, as the sender said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha1: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub md5: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_intent_id: Option<String>,
+}
+
+/// A page of attachments, in the batch's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct AttachmentPage {
+    pub attachments: Vec<AttachmentView>,
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
 #[cfg(test)]
 mod tests;

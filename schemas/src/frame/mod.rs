@@ -65,6 +65,31 @@ pub struct RejectError {
     pub message: String,
 }
 
+/// One attachment of a record that has landed (topic `attachments`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Attachment {
+    pub workspace: String,
+    pub batch_id: String,
+    /// Place of the record in the batch, from 0.
+    pub record_index: u32,
+    /// Place in the record's `_attachments`, from 0.
+    pub n: u32,
+    /// Of the record.
+    #[serde(with = "as_fixed")]
+    pub key: Identity,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub filename: Option<String>,
+    /// Bytes, as the sender said.
+    pub size: Option<i64>,
+    pub mime_type: Option<String>,
+    pub sha1: Option<String>,
+    pub md5: Option<String>,
+    pub vendor_url: Option<String>,
+    pub upload_intent_id: Option<String>,
+}
+
 /// A fact about one batch (topic `batch-events`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -105,7 +130,10 @@ pub trait Frame: Sized {
 
 /// Bytes as Avro `bytes`.
 mod as_bytes {
-    use serde::{Deserializer, Serializer, de::Visitor};
+    use serde::{
+        Deserializer, Serializer,
+        de::{SeqAccess, Visitor},
+    };
     use std::fmt;
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
@@ -114,7 +142,7 @@ mod as_bytes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         struct Bytes;
-        impl Visitor<'_> for Bytes {
+        impl<'de> Visitor<'de> for Bytes {
             type Value = Vec<u8>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
@@ -125,8 +153,29 @@ mod as_bytes {
             fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
                 Ok(bytes)
             }
+            /// As formats without bytes, like JSON, have them.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Vec<u8>, A::Error> {
+                std::iter::from_fn(|| numbers.next_element().transpose()).collect()
+            }
         }
         deserializer.deserialize_byte_buf(Bytes)
+    }
+}
+
+/// An identity as Avro `fixed`.
+mod as_fixed {
+    use super::as_bytes;
+    use crate::identity::Identity;
+    use serde::{Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    pub(super) fn serialize<S: Serializer>(key: &Identity, serializer: S) -> Result<S::Ok, S::Error> {
+        as_bytes::serialize(&key.0, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Identity, D::Error> {
+        let key = as_bytes::deserialize(deserializer)?;
+        key.try_into().map(Identity).map_err(|key| D::Error::invalid_length(key.len(), &"16 bytes"))
     }
 }
 

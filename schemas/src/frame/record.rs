@@ -1,6 +1,6 @@
 //! Topic `records`: written from a [`Record`] by serde, read as columns by `arrow-avro`.
 
-use super::{FrameError, Stamp, single::Codec};
+use super::{FrameError, Stamp, as_fixed, single::Codec};
 use crate::{
     columns,
     identity::{Identity, put},
@@ -30,7 +30,7 @@ struct Datum<'a> {
     record_index: u32,
     received_at: i64,
     lanes_in_batch: Option<u32>,
-    #[serde(serialize_with = "fixed")]
+    #[serde(serialize_with = "as_fixed::serialize")]
     key: Identity,
     digest: i64,
     schema_version: &'a str,
@@ -48,10 +48,6 @@ struct Datum<'a> {
     tags: &'a [Cow<'a, str>],
     pii: Option<&'a Pii<'a>>,
     data: &'a str,
-}
-
-fn fixed<S: Serializer>(key: &Identity, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(&key.0)
 }
 
 fn map<S: Serializer>(entries: &[(Cow<'_, str>, Cow<'_, str>)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,7 +2,7 @@
 //! record, and read, where frames are read one at a time, by `apache-avro`, which bounds what a damaged length may ask
 //! for. Each is held to the other by the tests, and both to the released bytes.
 
-use super::{BatchEvent, DeadLetter, Frame, FrameError, Reject};
+use super::{Attachment, BatchEvent, DeadLetter, Frame, FrameError, Reject};
 use apache_avro::reader::datum::GenericDatumReader;
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};
 use serde::{Serialize, de::DeserializeOwned};
@@ -69,33 +69,28 @@ fn fingerprint(json: &str) -> u64 {
     }
 }
 
-static REJECT: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!("../../avro/reject.avsc")));
-static BATCH_EVENT: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!("../../avro/batch_event.avsc")));
-static DEAD_LETTER: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!("../../avro/dead_letter.avsc")));
+/// Ties a frame to its schema.
+macro_rules! frame {
+    ($frame:ty, $schema:literal) => {
+        impl Frame for $frame {
+            fn encode(&self, out: &mut Vec<u8>) {
+                <$frame>::codec().encode(self, out);
+            }
+            fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+                <$frame>::codec().decode(bytes)
+            }
+        }
 
-impl Frame for Reject {
-    fn encode(&self, out: &mut Vec<u8>) {
-        REJECT.encode(self, out);
-    }
-    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        REJECT.decode(bytes)
-    }
+        impl $frame {
+            fn codec() -> &'static Codec {
+                static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(include_str!($schema)));
+                &CODEC
+            }
+        }
+    };
 }
 
-impl Frame for BatchEvent {
-    fn encode(&self, out: &mut Vec<u8>) {
-        BATCH_EVENT.encode(self, out);
-    }
-    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        BATCH_EVENT.decode(bytes)
-    }
-}
-
-impl Frame for DeadLetter {
-    fn encode(&self, out: &mut Vec<u8>) {
-        DEAD_LETTER.encode(self, out);
-    }
-    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        DEAD_LETTER.decode(bytes)
-    }
-}
+frame!(Reject, "../../avro/reject.avsc");
+frame!(Attachment, "../../avro/attachment.avsc");
+frame!(BatchEvent, "../../avro/batch_event.avsc");
+frame!(DeadLetter, "../../avro/dead_letter.avsc");

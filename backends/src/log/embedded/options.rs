@@ -29,14 +29,20 @@ pub struct Options {
     /// How often retention looks. Default 60 s; it also looks whenever a segment is sealed. It costs next to nothing.
     pub retention_interval: Duration,
     /// The groups that must have consumed a message of a topic before it may be dropped, also before they first join.
-    /// Default: `lanes` reads `records`, `rejects` reads `rejects`, `batch-state` reads `batch-events`. A group that
-    /// is listed here and never reads keeps its topic for ever, and so does a topic without a group, as dead letters.
+    /// Default: `lanes` reads `records`, `rejects` reads `rejects`, `batch-state` reads `batch-events`,
+    /// `attachments` reads `attachments`. A group that is listed here and never reads keeps its topic for ever, and so
+    /// does a topic without a group, as dead letters.
     pub groups: Vec<(String, Topic)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let groups = [("lanes", Topic::Records), ("rejects", Topic::Rejects), ("batch-state", Topic::BatchEvents)];
+        let groups = [
+            ("lanes", Topic::Records),
+            ("rejects", Topic::Rejects),
+            ("batch-state", Topic::BatchEvents),
+            ("attachments", Topic::Attachments),
+        ];
         Self {
             lanes: Lanes { partitions: 4, spread: 1 },
             segment_bytes: 64 << 20,

@@ -1,20 +1,22 @@
-//! Batches, facts, rejects.
+//! Batches, facts, rejects, attachments.
 
 use super::{Factory, reopen};
-use crate::tables::{Batch, BatchPosition, BatchRow, Tables};
+use crate::tables::{AttachmentPosition, Batch, BatchPosition, BatchRow, Tables};
 use tributary_schemas::{
     api::RecordError,
     batch::Fact,
-    frame::{BatchEvent, Reject, RejectError},
+    frame::{Attachment, BatchEvent, Reject, RejectError},
+    identity::Identity,
 };
 
-/// All checks of batches, facts and rejects.
+/// All checks of batches, facts, rejects and attachments.
 pub async fn run(factory: &dyn Factory) {
     keeps_batches(factory).await;
     pages_while_batches_arrive(factory).await;
     keeps_facts_in_any_order(factory).await;
     knows_what_is_landing(factory).await;
     pages_rejects(factory).await;
+    pages_attachments(factory).await;
 }
 
 fn row(workspace: &str, id: &str, created_at: i64) -> BatchRow {
@@ -197,4 +199,52 @@ async fn pages_rejects(factory: &dyn Factory) {
     assert_eq!(page(Some(u32::MAX), 2).await, [0; 0]);
     assert_eq!(tables.rejects("w", "b", Some(0), 1).await.unwrap(), [reject("b", 2, "again")]);
     assert_eq!(tables.rejects("v", "b", None, 1).await.unwrap(), []);
+}
+
+fn attachment(id: &str, (record_index, n): (u32, u32), filename: Option<&str>) -> Attachment {
+    Attachment {
+        workspace: "w".to_owned(),
+        batch_id: id.to_owned(),
+        record_index,
+        n,
+        key: Identity([0xFF; 16]),
+        kind: "file".to_owned(),
+        filename: filename.map(str::to_owned),
+        size: Some(i64::MAX),
+        mime_type: Some("text/plain".to_owned()),
+        sha1: Some("1".to_owned()),
+        md5: Some("5".to_owned()),
+        vendor_url: Some("https://example.org/\u{FFFD}".to_owned()),
+        upload_intent_id: filename.map(str::to_owned),
+    }
+}
+
+async fn pages_attachments(factory: &dyn Factory) {
+    let place = factory.place().await;
+    let tables = place.open().await;
+    let wanted = [(0, 0), (0, 1), (0, 256), (1, 0), (255, 9), (256, 0), (u32::MAX, 0), (u32::MAX, u32::MAX)];
+    let stored: Vec<_> = [5, 2, 7, 0, 3, 6, 1, 4].map(|nth: usize| attachment("b", wanted[nth], None)).into();
+    tables.put_attachments(&stored).await.unwrap();
+    // Neighbours by name, one that overwrites, and nothing at all.
+    let again = attachment("b", (0, 1), Some("a\0b"));
+    let neighbours = ["b0", "a", "b\0"].map(|id| attachment(id, (0, 0), None));
+    tables.put_attachments(&[&neighbours[..], &[again.clone()]].concat()).await.unwrap();
+    tables.put_attachments(&[]).await.unwrap();
+    let tables = reopen(&*place, tables).await;
+    for limit in [1, 3, 8, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = tables.attachments("w", "b", after, limit).await.unwrap();
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= limit);
+            after = Some(AttachmentPosition { record_index: last.record_index, n: last.n });
+            seen.extend(page.iter().map(|attachment| (attachment.record_index, attachment.n)));
+        }
+        assert_eq!(seen, wanted, "pages of {limit}");
+    }
+    let first = Some(AttachmentPosition { record_index: 0, n: 0 });
+    assert_eq!(tables.attachments("w", "b", first, 1).await.unwrap(), [again]);
+    assert_eq!(tables.attachments("w", "b", None, 1).await.unwrap(), [attachment("b", (0, 0), None)]);
+    assert_eq!(tables.attachments("v", "b", None, 1).await.unwrap(), [], "another workspace's");
+    assert_eq!(tables.attachments("w", "c", None, 1).await.unwrap(), []);
 }

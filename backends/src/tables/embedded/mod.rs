@@ -2,7 +2,7 @@
 //!
 //! Two databases under one directory:
 //!
-//! - `state`: keys, batches, facts, rejects, idempotency, settings. One thread changes it ([`committer`]) and makes
+//! - `state`: keys, batches, facts, rejects, attachments, idempotency, settings. One thread changes it ([`committer`]) and makes
 //!   many changes durable with one fsync; a call returns after the fsync that covers it.
 //! - `index`: the key index ([`index`]). Written without fsync; a crash of the process loses nothing of it, a loss of
 //!   power perhaps its newest writes, and never an older write before a newer one.
@@ -22,7 +22,7 @@ mod idempotency;
 mod index;
 mod journal;
 mod keys;
-mod rejects;
+mod listed;
 mod settings;
 mod space;
 mod state;
@@ -30,8 +30,8 @@ mod state;
 mod tests;
 
 use super::{
-    ApiKey, Batch, BatchPosition, BatchRow, Batches, Hold, Idempotency, IndexPart, KeyIndex, Keys, Location,
-    Reservation, Settings, Tables, TablesError,
+    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Hold, Idempotency, IndexPart, KeyIndex, Keys,
+    Location, Reservation, Settings, Tables, TablesError,
 };
 use crate::world::World;
 use async_trait::async_trait;
@@ -42,7 +42,7 @@ use space::Space;
 use state::State;
 use std::{path::Path, sync::Arc};
 use tributary_schemas::{
-    frame::{BatchEvent, Reject},
+    frame::{Attachment, BatchEvent, Reject},
     identity::{Identity, Lanes},
 };
 
@@ -196,7 +196,7 @@ impl Batches for Embedded {
 
     async fn put_rejects(&self, rejects: &[Reject]) -> Result<(), TablesError> {
         let rejects = rejects.to_vec();
-        self.committer.change(move |state| rejects::put(state, &rejects)).await
+        self.committer.change(move |state| listed::put(state, &rejects)).await
     }
 
     async fn rejects(
@@ -207,7 +207,23 @@ impl Batches for Embedded {
         limit: usize,
     ) -> Result<Vec<Reject>, TablesError> {
         let (workspace, batch_id) = (workspace.to_owned(), batch_id.to_owned());
-        self.read(move |state| rejects::page(state, &workspace, &batch_id, after, limit)).await
+        self.read(move |state| listed::page(state, &workspace, &batch_id, after, limit)).await
+    }
+
+    async fn put_attachments(&self, attachments: &[Attachment]) -> Result<(), TablesError> {
+        let attachments = attachments.to_vec();
+        self.committer.change(move |state| listed::put(state, &attachments)).await
+    }
+
+    async fn attachments(
+        &self,
+        workspace: &str,
+        batch_id: &str,
+        after: Option<AttachmentPosition>,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, TablesError> {
+        let (workspace, batch_id) = (workspace.to_owned(), batch_id.to_owned());
+        self.read(move |state| listed::page(state, &workspace, &batch_id, after, limit)).await
     }
 }
 

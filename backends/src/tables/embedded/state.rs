@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) facts: Keyspace,
     /// Workspace, batch id, index → `Reject`.
     pub(super) rejects: Keyspace,
+    /// Workspace, batch id, index, place in the record → `Attachment`.
+    pub(super) attachments: Keyspace,
     /// Workspace, idempotency key → who holds it, or the response.
     pub(super) idempotency: Keyspace,
     /// When it ends, workspace, idempotency key → nothing.
@@ -70,6 +72,7 @@ impl State {
             open_batches: keyspace("open_batches")?,
             facts: keyspace("facts")?,
             rejects: keyspace("rejects")?,
+            attachments: keyspace("attachments")?,
             idempotency: keyspace("idempotency")?,
             idempotency_ends: keyspace("idempotency_ends")?,
             settings: keyspace("settings")?,

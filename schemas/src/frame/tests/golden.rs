@@ -29,6 +29,7 @@ fn encoded(frame: &impl Frame) -> Vec<u8> {
 #[test]
 fn headers_are_those_of_the_specification() {
     for (name, header) in [
+        ("attachment.1", "c3010bee07020bf47933"),
         ("batch_event.1", "c3010c465b31d508ccf4"),
         ("dead_letter.1", "c3017e3a8af93e75c0ea"),
         ("record.1", "c3012509f0b66e88a10b"),
@@ -59,6 +60,9 @@ fn other_frames_of_version_1() {
     let reject = reject();
     assert_eq!(Reject::decode(&golden("reject.1")).unwrap(), reject);
     assert_eq!(hex(&encoded(&reject)), hex(&golden("reject.1")));
+    let attachment = attachment();
+    assert_eq!(Attachment::decode(&golden("attachment.1")).unwrap(), attachment);
+    assert_eq!(hex(&encoded(&attachment)), hex(&golden("attachment.1")));
     let event = BatchEvent {
         workspace: "w".into(),
         batch_id: "b".into(),

@@ -41,6 +41,24 @@ fn reject() -> Reject {
     }
 }
 
+fn attachment() -> Attachment {
+    Attachment {
+        workspace: "w".into(),
+        batch_id: "b".into(),
+        record_index: u32::MAX,
+        n: 9,
+        key: Identity(*b"0123456789abcdef"),
+        kind: "audio".into(),
+        filename: Some("…".into()),
+        size: Some(i64::MAX),
+        mime_type: Some("audio/ogg".into()),
+        sha1: None,
+        md5: Some(String::new()),
+        vendor_url: Some("https://example.org/f".into()),
+        upload_intent_id: None,
+    }
+}
+
 fn letter() -> DeadLetter {
     DeadLetter {
         topic: "records".into(),
@@ -82,6 +100,12 @@ fn every_frame_comes_back() {
     let mut out = Vec::new();
     reject.encode(&mut out);
     assert_eq!(Reject::decode(&out).unwrap(), reject);
+    let attachment = attachment();
+    let mut out = Vec::new();
+    attachment.encode(&mut out);
+    assert_eq!(Attachment::decode(&out).unwrap(), attachment);
+    let json = serde_json::to_vec(&attachment).unwrap();
+    assert_eq!(serde_json::from_slice::<Attachment>(&json).unwrap(), attachment, "as the tables keep it");
     for fact in [
         Fact::Landed { lane: 3, lanes_in_batch: u32::MAX },
         Fact::Processing { processor: "p".into() },

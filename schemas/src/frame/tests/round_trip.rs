@@ -1,7 +1,10 @@
 //! Random values go through a frame and come back the same.
 
 use super::*;
-use crate::record::{Attachment, Nature, Participant, Pii, PiiEntity, Record, RecordType};
+use crate::{
+    frame,
+    record::{Attachment, Nature, Participant, Pii, PiiEntity, Record, RecordType},
+};
 use arrow::{array::Array, datatypes::Float64Type};
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::value::RawValue;
@@ -135,14 +138,43 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_answered(bytes in vec(any::<u8>(), 0..60), known: bool) {
+    fn attachments(of in attachment(), key: [u8; 16], record_index: u32, n: u32) {
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+        let sent = frame::Attachment {
+            workspace: "w".into(),
+            batch_id: "b".into(),
+            record_index,
+            n,
+            key: Identity(key),
+            kind: of.kind.into(),
+            filename: owned(of.filename),
+            size: of.size,
+            mime_type: owned(of.mime_type),
+            sha1: owned(of.sha1),
+            md5: owned(of.md5),
+            vendor_url: owned(of.vendor_url),
+            upload_intent_id: owned(of.upload_intent_id),
+        };
+        let mut out = Vec::new();
+        sent.encode(&mut out);
+        prop_assert_eq!(frame::Attachment::decode(&out).unwrap(), sent);
+        prop_assert!(frame::Attachment::decode(&out[..out.len() - 1]).is_err());
+        out.push(0);
+        prop_assert!(frame::Attachment::decode(&out).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in vec(any::<u8>(), 0..60), known in 0..3) {
         let mut frame = Vec::new();
-        if known {
-            reject().encode(&mut frame);
-            frame.truncate(10);
+        match known {
+            0 => {}
+            1 => reject().encode(&mut frame),
+            _ => super::attachment().encode(&mut frame),
         }
+        frame.truncate(10);
         frame.extend(bytes);
         let _ = (Reject::decode(&frame), BatchEvent::decode(&frame), DeadLetter::decode(&frame));
+        let _ = frame::Attachment::decode(&frame);
     }
 }
 
