@@ -16,8 +16,8 @@
 //!
 //! A table's commit carries, with its rows and deletion vectors, the lane's position and its four counters as `txn`s,
 //! so all of them move or none. Whatever else is written is derived from it and may be repeated: the index entries,
-//! then the index watermark, then attachments and facts, then the offsets. A process that dies anywhere leaves a position in the
-//! table below which the next owner skips; everything after the commit it does again.
+//! then the index watermark, then attachments and facts, then the offsets. A process that dies anywhere leaves a
+//! position in the table below which the next owner skips; everything after the commit it does again.
 //!
 //! # Every record has one outcome
 //!

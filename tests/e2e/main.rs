@@ -7,6 +7,7 @@ mod harness;
 mod model;
 mod writers;
 
+mod attachments;
 mod batches;
 mod faults;
 mod first_start;

@@ -168,7 +168,6 @@ mod as_fixed {
     use crate::identity::Identity;
     use serde::{Deserializer, Serializer, de::Error};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     pub(super) fn serialize<S: Serializer>(key: &Identity, serializer: S) -> Result<S::Ok, S::Error> {
         as_bytes::serialize(&key.0, serializer)
     }

@@ -228,7 +228,7 @@ async fn pages_attachments(factory: &dyn Factory) {
     // Neighbours by name, one that overwrites, and nothing at all.
     let again = attachment("b", (0, 1), Some("a\0b"));
     let neighbours = ["b0", "a", "b\0"].map(|id| attachment(id, (0, 0), None));
-    tables.put_attachments(&[&neighbours[..], &[again.clone()]].concat()).await.unwrap();
+    tables.put_attachments(&[&neighbours[..], std::slice::from_ref(&again)].concat()).await.unwrap();
     tables.put_attachments(&[]).await.unwrap();
     let tables = reopen(&*place, tables).await;
     for limit in [1, 3, 8, 100] {
