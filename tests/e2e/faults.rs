@@ -123,7 +123,7 @@ async fn a_full_lake_makes_the_lane_wait_at_every_step() {
     up.http.land(MESSAGES).await;
     table.take(MESSAGES);
     // A little more room each time, so that each of Parquet, deletion vectors and commit is the first not to fit.
-    for (round, free) in [0, 4, 8, 12, 16, 24, 32, 48, 64].into_iter().enumerate() {
+    for (round, free) in [0, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76].into_iter().enumerate() {
         let changed =
             |line: &str| with_data(line, &format!("{{\"round\":{round},\"was\":{}}}", crate::model::read(line).1));
         let body: String = MESSAGES.lines().skip(round).step_by(7).map(|line| changed(line) + "\n").collect();
@@ -144,6 +144,11 @@ async fn a_full_lake_makes_the_lane_wait_at_every_step() {
     }
     let check = home.lake(&["check", "--lake", &lake.display().to_string()]).await;
     assert_eq!(check.code, 0, "{check:?}");
+    let log = home.log();
+    for step in [".parquet", "deletion_vector_", "_delta_log/"] {
+        let full = |line: &str| line.contains(step) && line.contains("no space left");
+        assert!(log.lines().any(full), "no {step} met a full disk: {log}");
+    }
 }
 
 /// Runs `up` as somebody who may not write to what root owns.

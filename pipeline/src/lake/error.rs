@@ -34,7 +34,7 @@ impl LakeError {
         match error {
             object_store::Error::NotFound { .. } => Self::corrupt(format!("/{path}"), "it is missing"),
             object_store::Error::AlreadyExists { .. } => Self::Conflict(format!("/{path} exists already")),
-            other => Self::Unavailable(explain(&other)),
+            other => Self::Unavailable(format!("/{path}: {}", explain(&other))),
         }
     }
 
