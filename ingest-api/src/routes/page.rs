@@ -6,6 +6,9 @@ use axum::{extract::Request, http::request::Parts};
 use serde::Deserialize;
 use tributary_backends::tables::Permission;
 
+/// Bytes of rows on one page: an answer is memory that no budget counts.
+const PAGE_BYTES: usize = 1024 * 1024;
+
 #[derive(Debug, Deserialize)]
 struct PageQuery {
     limit: Option<String>,
@@ -36,8 +39,25 @@ impl<P> Page<P> {
 
     /// Keeps of the rows found what is shown; the cursor of the next page.
     pub(super) fn cut<T>(&self, found: &mut Vec<T>, cursor: impl FnOnce(&T) -> String) -> Option<String> {
-        let more = found.len() > self.limit;
-        found.truncate(self.limit);
+        self.cut_sized(found, |_| 0, cursor)
+    }
+
+    /// The same for rows that can be large: a page ends with the row that fills [`PAGE_BYTES`].
+    pub(super) fn cut_sized<T>(
+        &self,
+        found: &mut Vec<T>,
+        size: impl Fn(&T) -> usize,
+        cursor: impl FnOnce(&T) -> String,
+    ) -> Option<String> {
+        let mut bytes = 0;
+        let fits = |row: &&T| {
+            let room = bytes < PAGE_BYTES;
+            bytes += size(row);
+            room
+        };
+        let shown = found.iter().take(self.limit).take_while(fits).count();
+        let more = found.len() > shown;
+        found.truncate(shown);
         found.last().filter(|_| more).map(cursor)
     }
 }
@@ -63,5 +83,25 @@ impl<P> Listing<P> {
         let page = Page::of(&mut parts, position).await?;
         find(api, &key.workspace, &batch_id).await?;
         Ok(Self { workspace: key.workspace.clone(), batch_id, page })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGE_BYTES, Page};
+
+    fn cut(limit: usize, rows: &[usize]) -> (usize, bool) {
+        let (page, mut found) = (Page::<()> { limit, after: None }, rows.to_vec());
+        let next = page.cut_sized(&mut found, |row| *row, |_| "next".to_owned());
+        (found.len(), next.is_some())
+    }
+
+    #[test]
+    fn a_page_ends_at_its_limit_or_once_it_is_full() {
+        assert_eq!(cut(3, &[]), (0, false));
+        assert_eq!(cut(3, &[1, 1, 1]), (3, false));
+        assert_eq!(cut(3, &[1, 1, 1, 1]), (3, true));
+        assert_eq!(cut(3, &[PAGE_BYTES + 1, 1]), (1, true), "the first is always shown");
+        assert_eq!(cut(3, &[PAGE_BYTES - 1, 1, 1]), (2, true));
     }
 }

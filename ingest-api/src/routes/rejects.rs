@@ -16,7 +16,7 @@ use tributary_schemas::api::RejectPage;
     tag = "ingest",
     params(
         ("batchId" = String, Path, description = "As answered by ingest"),
-        ("limit" = Option<u32>, Query, description = "1 to 100, default 20"),
+        ("limit" = Option<u32>, Query, description = "1 to 100, default 20; a page also ends after 1 MiB of payloads"),
         ("cursor" = Option<String>, Query, description = "nextCursor of the page before"),
     ),
     responses(
@@ -28,6 +28,7 @@ use tributary_schemas::api::RejectPage;
 pub async fn get(State(api): State<Api>, request: Request) -> Result<Json<RejectPage>, Failure> {
     let Listing { workspace, batch_id, page } = Listing::of(&api, request, view::reject_position).await?;
     let mut rejects = api.tables.rejects(&workspace, &batch_id, page.after, page.rows()).await?;
-    let next_cursor = page.cut(&mut rejects, |last| view::reject_cursor(last.record_index));
+    let next_cursor =
+        page.cut_sized(&mut rejects, |row| row.payload.len(), |last| view::reject_cursor(last.record_index));
     Ok(Json(RejectPage { rejects: rejects.into_iter().map(view::reject).collect(), next_cursor }))
 }
