@@ -15,7 +15,8 @@ use bytes::Bytes;
 use tributary_schemas::{frame::Attachment, identity::Identity};
 
 /// Messages are made this many bytes at a time, so that a chunk full of attachments does not hold them all at once.
-const SLICE_BYTES: usize = 512 * 1024;
+/// So few in tests that their kills fall between two slices as well.
+const SLICE_BYTES: usize = if cfg!(test) { 100 } else { 512 * 1024 };
 
 /// The attachments that a chunk has still to say. Shares the chunk's columns.
 #[derive(Debug)]

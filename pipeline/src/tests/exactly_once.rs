@@ -71,7 +71,7 @@ proptest! {
 fn a_kill_at_every_single_call_is_survived() {
     block_on(async {
         for takes_effect in [false, true] {
-            for calls in 1..15 {
+            for calls in 1..18 {
                 let mut world = SmallWorld::new(ONE_LANE);
                 world.send("a", &[rec(1, 1), rec(2, 1), rec(3, 1)]);
                 let first = Fate::immortal();
