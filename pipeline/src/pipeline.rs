@@ -122,3 +122,19 @@ pub async fn drained(log: &dyn RecordLog) -> Result<bool, LogError> {
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tributary_backends::log::embedded::Options;
+
+    /// Of a topic that is missing on either side the log would never drop anything.
+    #[test]
+    fn the_log_keeps_messages_for_exactly_these_groups() {
+        let mut groups = GROUPS.map(|(group, topic)| (group.to_owned(), topic)).to_vec();
+        let mut kept = Options::default().groups;
+        groups.sort();
+        kept.sort();
+        assert_eq!(groups, kept);
+    }
+}
