@@ -6,14 +6,23 @@
 #   tests/services/kafka.sh pause    stop it (SIGTERM), keep data and ports for the next start
 #   tests/services/kafka.sh kill     SIGKILL, keep data and ports for the next start
 #
-# Everything is kept in target/services/kafka (or $TRIBUTARY_SERVICES/kafka). The file `env` in there has
-# TRIBUTARY_TEST_KAFKA=<address> and KAFKA_PID=<process id>, one to a line. Needs Java 17, Maven and Python 3.
+# A broker is kept in target/services/kafka, or in $TRIBUTARY_SERVICES/kafka, so that a test can have one to itself.
+# The file `env` in there, which `start` also prints, has one to a line:
+#
+#   TRIBUTARY_TEST_KAFKA        host:port, no encryption, no login
+#   TRIBUTARY_TEST_KAFKA_TLS    host:port, TLS with SASL PLAIN or SCRAM; user `tributary`, password `test-password`
+#   TRIBUTARY_TEST_KAFKA_CA     the file with the certificate of who signed the broker's
+#   KAFKA_PID                   its process id
+#
+# Needs Java 17, Maven, Python 3 and OpenSSL.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=${TRIBUTARY_SERVICES:-$here/../../target/services}/kafka
 version=4.1.1
-libs=$root/libs-$version
+fetched=$here/../../target/services/fetched
+libs=$fetched/kafka-$version
+mkdir -p "$fetched" "${TRIBUTARY_SERVICES:=$here/../../target/services}/kafka"
+root=$(cd "$TRIBUTARY_SERVICES/kafka" && pwd)
 env=$root/env
 
 fail() {
@@ -21,13 +30,16 @@ fail() {
     exit 1
 }
 
-# Fetches the broker with its dependencies from the Maven repository.
+# Fetches the broker with its dependencies from the Maven repository; only one process at a time does.
 fetch() {
     [ -e "$libs/complete" ] && return
     command -v mvn >/dev/null || fail "there is no mvn: apt-get install maven"
+    exec 9>"$fetched/kafka.lock"
+    flock 9
+    [ -e "$libs/complete" ] && return
     echo "kafka.sh: fetching Apache Kafka $version" >&2
     rm -rf "$libs" && mkdir -p "$libs"
-    cat >"$root/pom.xml" <<EOF
+    cat >"$libs/pom.xml" <<EOF
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>tributary.tests</groupId>
@@ -41,32 +53,52 @@ fetch() {
   </dependencies>
 </project>
 EOF
-    (cd "$root" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$libs" >"$root/mvn.log" 2>&1) ||
-        fail "cannot fetch it; see $root/mvn.log"
+    (cd "$libs" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=. >mvn.log 2>&1) ||
+        fail "cannot fetch it; see $libs/mvn.log"
     touch "$libs/complete"
+    exec 9>&-
 }
 
-# Two free ports, kept for later starts of the same data.
+# Free ports, kept for later starts of the same data.
 ports() {
     [ -e "$root/ports" ] || python3 - >"$root/ports" <<'EOF'
 import socket
-held = [socket.socket() for _ in range(2)]
+held = [socket.socket() for _ in range(3)]
 for one in held:
     one.bind(("127.0.0.1", 0))
 print(*(one.getsockname()[1] for one in held))
 EOF
-    read -r port controller <"$root/ports"
+    read -r port controller tls <"$root/ports"
+}
+
+# An authority of our own, and the broker's key and certificate, which it signed, as one PEM file.
+certify() {
+    [ -e "$root/broker.pem" ] && return
+    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=Tributary tests" \
+        -keyout "$root/ca.key" -out "$root/ca.pem" 2>/dev/null
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=127.0.0.1" -keyout "$root/broker.key" -out "$root/broker.csr" 2>/dev/null
+    printf 'subjectAltName=IP:127.0.0.1\n' >"$root/broker.ext"
+    openssl x509 -req -days 3650 -in "$root/broker.csr" -CA "$root/ca.pem" -CAkey "$root/ca.key" -CAcreateserial \
+        -extfile "$root/broker.ext" -out "$root/broker.crt" 2>/dev/null
+    cat "$root/broker.key" "$root/broker.crt" "$root/ca.pem" >"$root/broker.pem"
 }
 
 configure() {
+    local listener=listener.name.sasl_ssl login=org.apache.kafka.common.security
     cat >"$root/server.properties" <<EOF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$tls,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$tls
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location=$root/broker.pem
+$listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+$listener.plain.sasl.jaas.config=$login.plain.PlainLoginModule required user_tributary="test-password";
+$listener.scram-sha-512.sasl.jaas.config=$login.scram.ScramLoginModule required;
 log.dirs=$root/data
 auto.create.topics.enable=false
 default.replication.factor=1
@@ -84,7 +116,8 @@ EOF
     [ -e "$root/data/meta.properties" ] && return
     local id
     id=$(python3 -c 'import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))')
-    java -cp "$libs/*" kafka.tools.StorageTool format -t "$id" -c "$root/server.properties" >"$root/format.log" 2>&1 ||
+    java -cp "$libs/*" kafka.tools.StorageTool format -t "$id" -c "$root/server.properties" \
+        --add-scram 'SCRAM-SHA-512=[name=tributary,password=test-password]' >"$root/format.log" 2>&1 ||
         fail "cannot format its storage; see $root/format.log"
 }
 
@@ -100,16 +133,20 @@ runs() {
 }
 
 start() {
-    mkdir -p "$root"
-    root=$(cd "$root" && pwd)
     runs && return
     fetch
     ports
+    certify
     configure
     setsid java -Xmx768m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*" \
         kafka.Kafka "$root/server.properties" >"$root/server.log" 2>&1 </dev/null &
     local started=$!
-    printf 'TRIBUTARY_TEST_KAFKA=127.0.0.1:%s\nKAFKA_PID=%s\n' "$port" "$started" >"$env"
+    cat >"$env" <<EOF
+TRIBUTARY_TEST_KAFKA=127.0.0.1:$port
+TRIBUTARY_TEST_KAFKA_TLS=127.0.0.1:$tls
+TRIBUTARY_TEST_KAFKA_CA=$root/ca.pem
+KAFKA_PID=$started
+EOF
     local deadline=$((SECONDS + 60))
     until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
         [ -d "/proc/$started" ] || fail "it ended; see $root/server.log"
@@ -120,7 +157,6 @@ start() {
 
 # Ends the broker with the signal $1 and waits until it is gone.
 end() {
-    root=$(cd "$root" 2>/dev/null && pwd) || return 0
     runs || return 0
     local pid
     pid=$(pid)

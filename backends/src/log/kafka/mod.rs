@@ -15,8 +15,8 @@
 //! librdkafka stops fetching *all* partitions from the moment a rebalance begins until a revocation is confirmed, so
 //! that one lane which finishes its chunk would hold up those that stay. With two, lanes that stay do not notice.
 //!
-//! **Threads**: one of ours for each member ([`group`]), one for the producer's acknowledgements, and librdkafka's own.
-//! Calls of librdkafka that wait for a broker run on tokio's blocking threads.
+//! **Threads**: one of ours for each member ([`group`]), one for the producer's acknowledgements, one that listens to
+//! what librdkafka has to say, and librdkafka's own. Calls of librdkafka that wait for a broker run on tokio's blocking threads.
 
 mod clients;
 mod errors;
@@ -48,6 +48,8 @@ use std::{
 
 /// How long a question to the brokers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the plain client is listened to at a time; it is closed no sooner.
+const LISTENING: Duration = Duration::from_millis(200);
 /// The longest name of a group that Kafka keeps.
 const MAX_GROUP: usize = 249;
 
@@ -62,15 +64,10 @@ pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     let reports = Reports::default();
     let plain = clients::plain(&options, &reports)?;
     let kafka = Arc::new(Kafka { options, reports, plain });
+    kafka.listen()?;
     let id = topics::prepare(&kafka).await?;
     let producer = Producer::new(&kafka.options, &kafka.reports)?;
-    Ok(Arc::new(KafkaLog(Arc::new(Shared {
-        id,
-        producer,
-        kafka,
-        groups: Mutex::default(),
-        threads: Mutex::default(),
-    }))))
+    Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, kafka, threads: Mutex::default() }))))
 }
 
 /// What every part of the log needs.
@@ -82,6 +79,19 @@ struct Kafka {
 }
 
 impl Kafka {
+    /// Takes what librdkafka has to say about the plain client, which it keeps until it is asked, for as long as there
+    /// is the client.
+    fn listen(self: &Arc<Self>) -> Result<(), LogError> {
+        let kafka = Arc::downgrade(self);
+        let listen = move || {
+            while let Some(kafka) = kafka.upgrade() {
+                let _ = kafka.plain.poll(LISTENING);
+            }
+        };
+        let thread = std::thread::Builder::new().name("kafka-reports".to_owned()).spawn(listen);
+        thread.map(drop).map_err(|error| LogError::Unavailable(format!("cannot start a thread: {error}")))
+    }
+
     /// What the partition holds now. Blocks.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
         let marks = self.plain.fetch_watermarks(&self.options.topic(topic), native(partition), PATIENCE);
@@ -97,8 +107,6 @@ struct Shared {
     id: String,
     producer: Producer,
     kafka: Arc<Kafka>,
-    /// Clients that look up what groups have committed, by group.
-    groups: Mutex<HashMap<String, Arc<BaseConsumer<Reports>>>>,
     /// Of the members; each ends after its member was dropped.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -166,11 +174,11 @@ impl RecordLog for KafkaLog {
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
         self.check(topic, partition)?;
         self.check_group(group)?;
-        let (shared, group) = (self.0.clone(), group.to_owned());
+        let (kafka, group) = (self.0.kafka.clone(), group.to_owned());
         blocking(move || {
-            let consumer = shared.group(&group)?;
-            let name = shared.kafka.options.topic(topic);
-            Ok(committed(&consumer, &name, &[partition])?.remove(&partition))
+            // Asks for the group without being in it.
+            let consumer: BaseConsumer<Reports> = clients::consumer(&kafka.options, &group, kafka.reports.clone())?;
+            Ok(committed(&consumer, &kafka.options.topic(topic), &[partition])?.remove(&partition))
         })
         .await
     }
@@ -181,18 +189,6 @@ impl RecordLog for KafkaLog {
         // Setting a client up reads certificates and starts threads.
         let member = blocking(move || group::join(&shared, &group, topic)).await?;
         Ok(Box::new(member))
-    }
-}
-
-impl Shared {
-    /// A client that can look up what `group` has committed, without being in it.
-    fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = groups.get(group) {
-            return Ok(known.clone());
-        }
-        let made: BaseConsumer<Reports> = clients::consumer(&self.kafka.options, group, self.kafka.reports.clone())?;
-        Ok(groups.entry(group.to_owned()).or_insert(Arc::new(made)).clone())
     }
 }
 

@@ -1,0 +1,236 @@
+//! A broker that dies, a member that wakes up too late.
+
+use crate::support::*;
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tributary_backends::log::{Change, LogError, Member, PartitionReader, RecordLog, Topic, kafka::Options};
+
+/// A broker for one test, which may kill it.
+struct Broker {
+    dir: TempDir,
+    address: String,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut broker = Self { dir, address: String::new() };
+        let printed = broker.script("start");
+        let address = printed.lines().find_map(|line| line.strip_prefix("TRIBUTARY_TEST_KAFKA="));
+        broker.address = address.unwrap().to_owned();
+        broker
+    }
+
+    fn script(&self, verb: &str) -> String {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/services/kafka.sh");
+        let ran = Command::new(script).arg(verb).env("TRIBUTARY_SERVICES", self.dir.path()).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.script("stop");
+    }
+}
+
+/// Appends until told to stop; what was acknowledged, with its offset, and how often it was not.
+async fn append_all_the_time(
+    log: Arc<dyn RecordLog>,
+    caller: i64,
+    acknowledged: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> (Vec<(i64, i64)>, usize) {
+    let (mut told, mut failures) = (Vec::new(), 0);
+    for call in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let numbers = [caller * 1_000_000 + 2 * call, caller * 1_000_000 + 2 * call + 1];
+        match log.append(numbers.map(|n| numbered(0, n)).to_vec()).await {
+            Ok(offsets) => {
+                told.extend(offsets.into_iter().zip(numbers));
+                acknowledged.fetch_add(2, Ordering::Relaxed);
+            }
+            Err(LogError::Unavailable(_)) => failures += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    (told, failures)
+}
+
+async fn until(acknowledged: &AtomicUsize, count: usize) {
+    let reached = async {
+        while acknowledged.load(Ordering::Relaxed) < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE * 2, reached).await.unwrap();
+}
+
+/// The reader of partition 0 that a member gets after it had lost it, at `position`.
+async fn again(member: &mut dyn Member, position: i64) -> Box<dyn PartitionReader> {
+    loop {
+        match timeout(PATIENCE, member.next()).await.unwrap().unwrap() {
+            Change::Assigned(mut reader) if reader.partition() == 0 => {
+                reader.seek(position);
+                return reader;
+            }
+            Change::Assigned(_) | Change::Revoked { .. } => {}
+        }
+    }
+}
+
+/// What was acknowledged is there, at the offset that was told and nowhere else; readers and commits go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_broker_that_is_killed_and_started_again_loses_nothing() {
+    let broker = tokio::task::spawn_blocking(Broker::start).await.unwrap();
+    let log = open(&Options { brokers: broker.address.clone(), ..options(2) }).await;
+    let (mut member, mut readers) = join(&log, 2).await;
+    let (acknowledged, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers: Vec<_> = (0..4)
+        .map(|caller| tokio::spawn(append_all_the_time(log.clone(), caller, acknowledged.clone(), stop.clone())))
+        .collect();
+    let mut goal = 500;
+    for _ in 0..2 {
+        until(&acknowledged, goal).await;
+        broker.script("kill");
+        broker.script("start");
+        goal = acknowledged.load(Ordering::Relaxed) + 500;
+    }
+    until(&acknowledged, goal).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut told = Vec::new();
+    for caller in callers {
+        let (of_caller, _) = timeout(PATIENCE, caller).await.unwrap().unwrap();
+        assert!(of_caller.is_sorted(), "the order of one caller holds");
+        told.extend(of_caller);
+    }
+    told.sort_unstable();
+    // Away for longer than the session, a member may have lost its partitions and got them again.
+    let reader = readers.get_mut(&0).unwrap();
+    let high = log.watermarks(Topic::Records, 0).await.unwrap().high;
+    let mut found = Vec::new();
+    while (found.len() as i64) < high {
+        match timeout(PATIENCE, reader.fetch(LIMIT)).await.unwrap() {
+            Ok(messages) => found.extend(messages.iter().map(|m| (m.offset, number(m)))),
+            Err(LogError::Fenced { .. }) => *reader = again(member.as_mut(), found.len() as i64).await,
+            Err(error) => assert!(matches!(error, LogError::Unavailable(_)), "{error:?}"),
+        }
+    }
+    assert!(found.iter().enumerate().all(|(n, (offset, _))| n as i64 == *offset), "offsets have no gaps");
+    assert!(told.iter().all(|(offset, number)| found[*offset as usize].1 == *number), "all that was acknowledged");
+    let mut numbers: Vec<_> = told.iter().map(|(_, number)| *number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let twice = found.len() - found.iter().map(|(_, number)| number).collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!((numbers.len(), twice), (told.len(), 0), "the idempotent producer repeats nothing");
+    while let Err(LogError::Fenced { .. }) = reader.commit(high).await {
+        *reader = again(member.as_mut(), high).await;
+    }
+    assert_eq!(log.committed("g", Topic::Records, 0).await.unwrap(), Some(high));
+    tokio::task::spawn_blocking(move || drop((member, readers, log, broker))).await.unwrap();
+}
+
+const ZOMBIE: &str = "TRIBUTARY_TEST_ZOMBIE";
+/// Before each answer of the child process.
+const ANSWER: &str = "zombie: ";
+const ZOMBIE_TEST: &str = "faults::a_member_that_wakes_up_too_late_is_fenced";
+
+/// What the child process runs: reads partition 0 to its end, and commits whenever it is told to.
+async fn zombie(options: &Options) {
+    let log = open(options).await;
+    let (_member, mut readers) = join(&log, 2).await;
+    let reader = readers.get_mut(&0).unwrap();
+    assert_eq!(read(reader, 10).await.len(), 10);
+    let mut offset = 3;
+    println!("{ANSWER}ready");
+    for line in std::io::stdin().lines() {
+        line.unwrap();
+        match reader.commit(offset).await {
+            Ok(()) => println!("{ANSWER}committed"),
+            Err(LogError::Fenced { .. }) => println!("{ANSWER}fenced"),
+            Err(error) => println!("{ANSWER}failed {error:?}"),
+        }
+        offset += 1;
+    }
+}
+
+struct Zombie {
+    process: Child,
+    told: ChildStdin,
+    said: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Zombie {
+    fn start(options: &Options) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", ZOMBIE_TEST, "--nocapture", "--test-threads=1"])
+            .env(ZOMBIE, &options.prefix)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let told = process.stdin.take().unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, told, said }
+    }
+
+    /// Its next answer, which may stand behind something of the test harness.
+    fn answer(&mut self) -> String {
+        let answer = |line: String| line.split_once(ANSWER).map(|(_, answer)| answer.to_owned());
+        self.said.by_ref().map(Result::unwrap).find_map(answer).unwrap()
+    }
+
+    fn commit(&mut self) -> String {
+        writeln!(self.told, "commit").unwrap();
+        self.answer()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Zombie {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A process that was paused for longer than its session wakes up and commits: the partition is another's by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_wakes_up_too_late_is_fenced() {
+    let with = |prefix| Options { prefix, session_timeout: Duration::from_secs(2), ..options(2) };
+    if let Ok(prefix) = std::env::var(ZOMBIE) {
+        return zombie(&with(prefix)).await;
+    }
+    let options = with(prefix());
+    let log = open(&options).await;
+    append(&log, 0, 0..10).await;
+    let mut child = Zombie::start(&options);
+    assert_eq!(child.answer(), "ready");
+    assert_eq!(child.commit(), "committed");
+    child.signal("-STOP");
+    let (_member, mut readers) = join(&log, 2).await;
+    let reader = readers.get_mut(&0).unwrap();
+    assert_eq!(reader.position(), 3);
+    assert_eq!(read(reader, 7).await, (3..10).collect::<Vec<_>>());
+    reader.commit(10).await.unwrap();
+    child.signal("-CONT");
+    assert_eq!(child.commit(), "fenced");
+    assert_eq!(log.committed("g", Topic::Records, 0).await.unwrap(), Some(10));
+}

@@ -1,0 +1,96 @@
+//! Topics: made, found again, refused.
+
+use crate::support::*;
+use bytes::Bytes;
+use rdkafka::admin::AdminOptions;
+use std::time::Duration;
+use tokio::time::timeout;
+use tributary_backends::log::{
+    Append, LogError, Topic,
+    kafka::{self, Compression, Options, Properties},
+};
+
+async fn delete_topics(options: &Options) {
+    let names = Topic::ALL.map(|topic| format!("{}{}", options.prefix, topic.name()));
+    let deleted =
+        admin(options).delete_topics(&names.each_ref().map(String::as_str), &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_were_made_anew_are_another_log() {
+    let options = options(2);
+    let log = open(&options).await;
+    append(&log, 0, 0..10).await;
+    let id = log.id().to_owned();
+    drop(log);
+    delete_topics(&options).await;
+    let log = open(&options).await;
+    assert_ne!(log.id(), id);
+    assert_eq!(append(&log, 0, 0..1).await, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_start_at_once_share_what_one_of_them_made() {
+    let options = options(4);
+    let opening = (0..10).map(|_| {
+        let options = options.clone();
+        tokio::spawn(async move { open(&options).await })
+    });
+    let mut ids = Vec::new();
+    for log in opening.collect::<Vec<_>>() {
+        ids.push(log.await.unwrap().id().to_owned());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_contradict_what_is_configured_are_refused() {
+    let made = options(2);
+    drop(open(&made).await);
+    let refusal = async |change: fn(&mut Options)| {
+        let mut options = made.clone();
+        change(&mut options);
+        match kafka::open(options).await {
+            Err(LogError::Halted(reason)) => reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    };
+    assert!(refusal(|o| o.lanes.partitions = 3).await.contains("records has 2 partitions, 3 are configured"));
+    assert!(refusal(|o| o.retention_age *= 2).await.contains("retention.ms=604800000, 1209600000 is configured"));
+    assert!(refusal(|o| o.retention_bytes = Some(1 << 30)).await.contains("retention.bytes=-1"));
+    assert!(refusal(|o| o.replication = Some(2)).await.contains("has 1 copies"));
+    drop(open(&made).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_refused_at_start_and_says_why() {
+    let halted = async |change: fn(&mut Options)| {
+        let mut options = options(2);
+        change(&mut options);
+        match kafka::open(options).await {
+            Err(LogError::Halted(reason)) => reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    };
+    let no_such = halted(|o| o.properties = Properties::parse(["no.such.property=1"]).unwrap()).await;
+    assert!(no_such.contains("no.such.property"), "{no_such}");
+    let copies = halted(|o| o.replication = Some(3)).await;
+    assert!(copies.contains("are there 3 brokers?"), "{copies}");
+    let nobody = Options { brokers: "127.0.0.1:1".to_owned(), start_timeout: Duration::from_millis(500), ..options(2) };
+    let Err(LogError::Unavailable(reason)) = kafka::open(nobody).await else { panic!("there is no broker") };
+    assert!(reason.contains("127.0.0.1:1"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_halted_and_the_largest_is_not() {
+    let options = Options { max_message_bytes: 2 << 20, compression: Compression::None, ..options(2) };
+    let log = open(&options).await;
+    let of = |len: usize| vec![Append { value: Bytes::from(vec![7; len]), ..numbered(0, 0) }];
+    assert_eq!(log.append(of((2 << 20) - 600)).await.unwrap(), [0]);
+    assert!(matches!(log.append(of(2 << 20)).await, Err(LogError::Halted(_))));
+    let (_member, mut readers) = join(&log, 2).await;
+    let messages = timeout(PATIENCE, readers.get_mut(&0).unwrap().fetch(LIMIT)).await.unwrap().unwrap();
+    assert_eq!(messages[0].value.len(), (2 << 20) - 600);
+}
