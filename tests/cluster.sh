@@ -14,4 +14,5 @@ for service in "${services[@]}"; do
     set +a
 done
 echo "cluster.sh: Kafka at $TRIBUTARY_TEST_KAFKA"
-cargo test -p tributary-backends --features kafka,conformance --test kafka "$@"
+# With --workspace, so that what `cargo test --workspace` has compiled serves here too.
+cargo test --workspace --features tributary-backends/kafka,tributary-backends/conformance --test kafka -- "$@"

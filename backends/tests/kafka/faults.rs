@@ -154,17 +154,21 @@ async fn zombie(options: &Options) {
     let (_member, mut readers) = join(&log, 2).await;
     let reader = readers.get_mut(&0).unwrap();
     assert_eq!(read(reader, 10).await.len(), 10);
-    let mut offset = 3;
-    println!("{ANSWER}ready");
-    for line in std::io::stdin().lines() {
+    say("ready");
+    for (line, offset) in std::io::stdin().lines().zip(3..) {
         line.unwrap();
         match reader.commit(offset).await {
-            Ok(()) => println!("{ANSWER}committed"),
-            Err(LogError::Fenced { .. }) => println!("{ANSWER}fenced"),
-            Err(error) => println!("{ANSWER}failed {error:?}"),
+            Ok(()) => say("committed"),
+            Err(LogError::Fenced { .. }) => say("fenced"),
+            Err(error) => say(&format!("failed {error:?}")),
         }
-        offset += 1;
     }
+}
+
+fn say(answer: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{ANSWER}{answer}").unwrap();
+    out.flush().unwrap();
 }
 
 struct Zombie {

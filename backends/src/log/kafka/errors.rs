@@ -42,6 +42,22 @@ fn hint(code: Code) -> Option<&'static str> {
     }
 }
 
+/// Whether a partition is changing its leader, or was made a moment ago: the client asks who leads it now.
+pub(super) fn is_leader_unclear(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+        )
+    )
+}
+
 /// What a failed commit means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {

@@ -43,11 +43,13 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a question to the brokers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long the plain client is listened to at a time; it is closed no sooner.
 const LISTENING: Duration = Duration::from_millis(200);
 /// The longest name of a group that Kafka keeps.
@@ -92,11 +94,18 @@ impl Kafka {
         thread.map(drop).map_err(|error| LogError::Unavailable(format!("cannot start a thread: {error}")))
     }
 
-    /// What the partition holds now. Blocks.
+    /// What the partition holds now. Blocks, also while the partition changes its leader.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
-        let marks = self.plain.fetch_watermarks(&self.options.topic(topic), native(partition), PATIENCE);
-        let (low, high) = marks.map_err(|error| errors::unavailable("ask for the watermarks", &error))?;
-        Ok(Watermarks { low, high })
+        let (name, deadline) = (self.options.topic(topic), Instant::now() + PATIENCE);
+        loop {
+            match self.plain.fetch_watermarks(&name, native(partition), PATIENCE) {
+                Ok((low, high)) => return Ok(Watermarks { low, high }),
+                Err(error) if errors::is_leader_unclear(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(errors::unavailable("ask for the watermarks", &error)),
+            }
+        }
     }
 }
 

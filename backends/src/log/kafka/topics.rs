@@ -1,6 +1,6 @@
 //! Topics are made at the first start, and checked at every start.
 
-use super::{Kafka, blocking, clients, errors, options::Options, reports::Reports, topic_id};
+use super::{Kafka, PAUSE, blocking, clients, errors, options::Options, reports::Reports, topic_id};
 use crate::log::{LogError, Topic};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 /// How long one question to the brokers may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at whether something has changed.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Who stamps messages: the broker that appends them, so that no clock but the brokers' moves retention and lag.
 const STAMPED_BY: &str = "LogAppendTime";
 
