@@ -2,7 +2,7 @@
 //!
 //! | port | on one machine | in a cluster |
 //! |---|---|---|
-//! | [`log::RecordLog`] | [`log::embedded`] | Kafka |
+//! | [`log::RecordLog`] | [`log::embedded`] | Kafka: `log::kafka`, with the feature `kafka` |
 //! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB |
 //!
 //! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and randomness.

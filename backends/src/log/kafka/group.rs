@@ -19,15 +19,17 @@ use rdkafka::{
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
 
-/// How soon a release or a leaving member is noticed; what the group says is noticed at once.
-const POLL: Duration = Duration::from_millis(100);
+/// How soon a release is noticed, or what could not be done is tried again.
+const BUSY: Duration = Duration::from_millis(20);
+/// How soon anything else is noticed. What the group says ends the waiting at once.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What the group decided.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,11 +111,12 @@ pub(super) fn join(shared: &Arc<Shared>, group: &str, topic: Topic) -> Result<Ka
     coordinator.subscribe(&[&name]).map_err(refused)?;
     let session = Session { coordinator: Arc::new(coordinator), fetcher: Arc::new(fetcher), topic: name };
     let (told, events) = mpsc::unbounded_channel();
-    let (stop, leases) = (Arc::new(AtomicBool::new(false)), Leases::default());
+    let (stop, leases, session) = (Arc::new(AtomicBool::new(false)), Leases::default(), Arc::new(session));
+    let handle = Arc::downgrade(&session);
     let membership = Membership {
         kafka: kafka.clone(),
         topic,
-        session: Arc::new(session),
+        session,
         told,
         stop: stop.clone(),
         leases: leases.clone(),
@@ -127,7 +130,7 @@ pub(super) fn join(shared: &Arc<Shared>, group: &str, topic: Topic) -> Result<Ka
     let mut threads = shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
     threads.retain(|thread| !thread.is_finished());
     threads.push(thread);
-    Ok(KafkaMember { shared: shared.clone(), events, stop, leases })
+    Ok(KafkaMember { shared: shared.clone(), events, stop, leases, session: handle })
 }
 
 /// A member of a group; leaves it when dropped.
@@ -136,6 +139,7 @@ pub(super) struct KafkaMember {
     events: mpsc::UnboundedReceiver<Event>,
     stop: Arc<AtomicBool>,
     leases: Leases,
+    session: Weak<Session>,
 }
 
 #[async_trait]
@@ -160,6 +164,11 @@ impl Drop for KafkaMember {
         // Before the thread gets to it, so that no reader outlives its member.
         fence_all(&self.leases);
         self.stop.store(true, Ordering::Release);
+        if let Some(session) = self.session.upgrade() {
+            session.coordinator.context().leaving.store(true, Ordering::Release);
+            // Takes the partitions back, which wakes the thread.
+            session.coordinator.unsubscribe();
+        }
     }
 }
 
@@ -191,7 +200,8 @@ struct Membership {
 impl Membership {
     fn run(mut self) {
         while !self.stop.load(Ordering::Acquire) {
-            if let Some(Err(error)) = self.session.coordinator.poll(POLL) {
+            let busy = self.giving_up.is_some() || !self.unplaced.is_empty();
+            if let Some(Err(error)) = self.session.coordinator.poll(if busy { BUSY } else { IDLE }) {
                 self.report(&error);
             }
             // Its partitions have queues of their own; this serves what librdkafka has to say.

@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the plain client is listened to at a time; it is closed no sooner.
-const LISTENING: Duration = Duration::from_millis(200);
+const LISTENING: Duration = Duration::from_secs(1);
 /// The longest name of a group that Kafka keeps.
 const MAX_GROUP: usize = 249;
 
@@ -171,7 +171,7 @@ impl RecordLog for KafkaLog {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        self.0.producer.append(&messages).await
+        self.0.producer.append(messages).await
     }
 
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {

@@ -43,11 +43,11 @@ impl Producer {
     }
 
     /// Appends all; their offsets.
-    pub(super) async fn append(&self, messages: &[Append]) -> Result<Vec<i64>, LogError> {
-        for message in messages {
+    pub(super) async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+        for message in &messages {
             self.check_size(message)?;
         }
-        let (call, answer) = Call::new(messages.len(), self.room(messages).await?);
+        let (call, answer) = Call::new(messages.len(), self.room(&messages).await?);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
         // Without any waiting in between, so that the messages of a call keep their order.
         for (index, message) in messages.iter().enumerate() {
@@ -61,7 +61,8 @@ impl Producer {
                 return Err(errors::append(&error));
             }
         }
-        drop(call);
+        // librdkafka has copies; waiting needs neither.
+        drop((call, messages));
         let outcome = answer.await.unwrap_or_else(|_| Err(LogError::Unavailable("the producer is gone".to_owned())));
         if outcome.is_err() {
             self.replace_if_dead(&native);
@@ -242,13 +243,15 @@ mod tests {
             value: bytes::Bytes::from(vec![0; 2_000]),
         };
         let first = tokio::spawn({
-            let (producer, messages) = (producer.clone(), [message.clone()]);
-            async move { producer.append(&messages).await }
+            let (producer, messages) = (producer.clone(), vec![message.clone()]);
+            async move { producer.append(messages).await }
         });
         while producer.room.available_permits() == 3_000 {
             tokio::task::yield_now().await;
         }
-        let Err(LogError::Unavailable(reason)) = producer.append(&[message]).await else { panic!("there was no room") };
+        let Err(LogError::Unavailable(reason)) = producer.append(vec![message]).await else {
+            panic!("there was no room")
+        };
         assert!(reason.contains("3000 bytes wait"), "{reason}");
         let Err(LogError::Unavailable(reason)) = first.await.unwrap() else { panic!("nobody can have acknowledged") };
         assert!(reason.contains("in time"), "{reason}");
