@@ -5,10 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a measurement, not a library")]
 
 use std::{path::Path, sync::Arc, time::Instant};
-use tributary_backends::{
-    tables::{IndexPart, Location, Tables, embedded},
-    world::SystemWorld,
-};
+use tributary_backends::tables::{IndexPart, Location, Tables, embedded};
 use tributary_schemas::identity::Identity;
 use uuid::Uuid;
 
@@ -59,7 +56,7 @@ impl Timer {
 }
 
 fn open(dir: &Path) -> Arc<dyn Tables> {
-    embedded::open(dir, Arc::new(SystemWorld)).unwrap()
+    embedded::open(dir).unwrap()
 }
 
 #[tokio::main]

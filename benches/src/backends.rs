@@ -29,7 +29,7 @@ impl Backends {
     /// Opens both below `dir`.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let tables = tables::embedded::open(&dir.join("tables"), world.clone())?;
+        let tables = tables::embedded::open(&dir.join("tables"))?;
         let options = log::embedded::Options { lanes: LANES, ..Default::default() };
         let log = log::embedded::open(&dir.join("log"), options, world.clone())?;
         Ok(Self { log, tables, world })

@@ -19,10 +19,6 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 static FRAME: LazyLock<SchemaRef> = LazyLock::new(|| RecordDecoder::new().schema());
 static TABLE: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(Schema::new(table_fields())));
-static FILE: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let partition = |field: &&Arc<Field>| PARTITION_COLUMNS.contains(&field.name().as_str());
-    Arc::new(Schema::new(TABLE.fields().iter().filter(|field| !partition(field)).cloned().collect::<Fields>()))
-});
 
 /// Columns that [`crate::frame::RecordDecoder`] gives: every field of the frame (`avro/record.avsc`) by its name, `key`
 /// as 16 fixed bytes, `event_at` and `received_at` as UTC microseconds.
@@ -39,11 +35,6 @@ pub fn frame_schema() -> SchemaRef {
 /// knows no "not null" in there; their names are those of Delta's Parquet files (`element`, `key_value`).
 pub fn table_schema() -> SchemaRef {
     TABLE.clone()
-}
-
-/// The same without the partition columns: what a Parquet file holds.
-pub fn file_schema() -> SchemaRef {
-    FILE.clone()
 }
 
 fn table_fields() -> Vec<Field> {

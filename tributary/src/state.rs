@@ -36,7 +36,7 @@ impl State {
     /// Opens tables and lake; the caller holds the directory's lock.
     pub fn open(directory: &DataDir, place: &Place) -> anyhow::Result<Self> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let tables = tables::embedded::open(&directory.tables_dir(), world.clone())
+        let tables = tables::embedded::open(&directory.tables_dir())
             .with_context(|| format!("cannot open the tables in {}", directory.tables_dir().display()))?;
         let lake_url = lake_url(place)?;
         let lake =

@@ -68,7 +68,7 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Server {
     let options = log::Options { lanes: LANES, ..log::Options::default() };
     let log = log::open(&dir.path().join("log"), options, world.clone()).expect("log");
     let log = Arc::new(Switchable::new(log));
-    let tables = tables::open(&dir.path().join("tables"), world.clone()).expect("tables");
+    let tables = tables::open(&dir.path().join("tables")).expect("tables");
     let mut registry = Registry::default();
     let api = Api::new(log.clone(), tables.clone(), world, LANES, config, &mut registry);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");

@@ -69,7 +69,7 @@ type Model = BTreeMap<String, (BTreeMap<Identity, i64>, Outcomes)>;
 impl SmallWorld {
     pub(crate) fn new(lanes: Lanes) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let tables = tables::embedded::open(&dir.path().join("tables"), Arc::new(SystemWorld)).unwrap();
+        let tables = tables::embedded::open(&dir.path().join("tables")).unwrap();
         let url = url::Url::from_directory_path(dir.path().join("lake")).unwrap();
         let lake = Lake::open(&url, Arc::new(SystemWorld)).unwrap();
         Self {

@@ -33,7 +33,6 @@ use super::{
     ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Hold, Idempotency, IndexPart, KeyIndex, Keys,
     Location, Reservation, Settings, Tables, TablesError,
 };
-use crate::world::World;
 use async_trait::async_trait;
 use committer::Committer;
 use failure::stopped;
@@ -86,15 +85,15 @@ impl Default for Options {
 ///
 /// # Errors
 /// [`TablesError::Halted`] when the files are damaged, of a newer format, or open in another process.
-pub fn open(dir: &Path, world: Arc<dyn World>) -> Result<Arc<dyn Tables>, TablesError> {
-    open_with(dir, &Options::default(), world)
+pub fn open(dir: &Path) -> Result<Arc<dyn Tables>, TablesError> {
+    open_with(dir, &Options::default())
 }
 
 /// Opens the tables in `dir` with these options.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_with(dir: &Path, options: &Options, _world: Arc<dyn World>) -> Result<Arc<dyn Tables>, TablesError> {
+pub fn open_with(dir: &Path, options: &Options) -> Result<Arc<dyn Tables>, TablesError> {
     std::fs::create_dir_all(dir)
         .map_err(|error| TablesError::Halted(format!("cannot make {}: {error}", dir.display())))?;
     let space = Space::of(dir.to_owned(), options.reserve_bytes);

@@ -1,12 +1,9 @@
 //! The embedded tables held to the port's suite, to a plain model, to SIGKILL, and to damaged files.
 
 use super::{Options, open_with};
-use crate::{
-    tables::{
-        Tables, TablesError,
-        conformance::{self, Factory, Place},
-    },
-    world::SystemWorld,
+use crate::tables::{
+    Tables, TablesError,
+    conformance::{self, Factory, Place},
 };
 use async_trait::async_trait;
 use std::{path::Path, sync::Arc};
@@ -21,7 +18,7 @@ fn small() -> Options {
 }
 
 fn open(dir: &Path) -> Result<Arc<dyn Tables>, TablesError> {
-    open_with(dir, &small(), Arc::new(SystemWorld))
+    open_with(dir, &small())
 }
 
 struct Directories;
@@ -73,7 +70,7 @@ async fn refuses_writes_without_room_and_goes_on_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let full = Options { reserve_bytes: u64::MAX, ..small() };
     let lanes = Lanes { partitions: 1, spread: 1 };
-    let tables = open_with(dir.path(), &full, Arc::new(SystemWorld)).unwrap();
+    let tables = open_with(dir.path(), &full).unwrap();
     let refused = tables.lanes(lanes).await.unwrap_err();
     assert!(matches!(refused, TablesError::Full(_)), "{refused}");
     let part = crate::tables::IndexPart { workspace: "w".to_owned(), lane: 0 };
