@@ -19,15 +19,17 @@ use tributary_backends::log::{Change, LogError, Member, PartitionReader, RecordL
 struct Broker {
     dir: TempDir,
     address: String,
+    pid: String,
+    hangs: AtomicBool,
 }
 
 impl Broker {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut broker = Self { dir, address: String::new() };
+        let mut broker = Self { dir, address: String::new(), pid: String::new(), hangs: AtomicBool::new(false) };
         let printed = broker.script("start");
-        let address = printed.lines().find_map(|line| line.strip_prefix("TRIBUTARY_TEST_KAFKA="));
-        broker.address = address.unwrap().to_owned();
+        let value = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        (broker.address, broker.pid) = (value("TRIBUTARY_TEST_KAFKA="), value("KAFKA_PID="));
         broker
     }
 
@@ -39,8 +41,19 @@ impl Broker {
     }
 }
 
+impl Broker {
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.pid]).status().unwrap().success());
+        self.hangs.store(name == "-STOP", Ordering::Relaxed);
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
+        // A process that hangs would not see that it is to end.
+        if self.hangs.load(Ordering::Relaxed) {
+            self.signal("-CONT");
+        }
         self.script("stop");
     }
 }
@@ -140,6 +153,40 @@ async fn a_broker_that_is_killed_and_started_again_loses_nothing() {
         *reader = again(member.as_mut(), high).await;
     }
     assert_eq!(log.committed("g", Topic::Records, 0).await.unwrap(), Some(high));
+    tokio::task::spawn_blocking(move || drop((member, readers, log, broker))).await.unwrap();
+}
+
+/// Nothing waits for ever for a broker that neither answers nor hangs up, and all goes on when it does again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_broker_that_hangs_is_unavailable_in_bounded_time() {
+    let broker = tokio::task::spawn_blocking(Broker::start).await.unwrap();
+    let options = Options { brokers: broker.address.clone(), append_timeout: Duration::from_secs(2), ..options(2) };
+    let log = open(&options).await;
+    let (mut member, mut readers) = join(&log, 2).await;
+    append(&log, 0, 0..10).await;
+    let reader = readers.get_mut(&0).unwrap();
+    assert_eq!(read(reader, 10).await.len(), 10);
+    broker.signal("-STOP");
+    let bound = PATIENCE;
+    let (appended, marks, committed) = tokio::join!(
+        timeout(bound, log.append(vec![numbered(0, 10)])),
+        timeout(bound, log.watermarks(Topic::Records, 0)),
+        timeout(bound, reader.commit(10)),
+    );
+    assert!(matches!(appended.unwrap(), Err(LogError::Unavailable(_))));
+    assert!(matches!(marks.unwrap(), Err(LogError::Unavailable(_))));
+    assert!(matches!(committed.unwrap(), Err(LogError::Unavailable(_) | LogError::Fenced { .. })));
+    broker.signal("-CONT");
+    while timeout(bound, log.append(vec![numbered(0, 11)])).await.unwrap().is_err() {}
+    while let Err(error) = timeout(PATIENCE, reader.commit(10)).await.unwrap() {
+        match error {
+            LogError::Fenced { .. } => *reader = again(member.as_mut(), 10).await,
+            error => assert!(matches!(error, LogError::Unavailable(_)), "{error:?}"),
+        }
+    }
+    let next = timeout(PATIENCE, reader.fetch(LIMIT)).await.unwrap().unwrap();
+    // The append that failed may have happened.
+    assert!([10, 11].contains(&number(&next[0])));
     tokio::task::spawn_blocking(move || drop((member, readers, log, broker))).await.unwrap();
 }
 

@@ -1,10 +1,16 @@
 //! Members and readers, beyond what every log must do.
 
 use crate::support::*;
-use rdkafka::{Offset, TopicPartitionList, admin::AdminOptions};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminOptions, NewPartitions},
+};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
-use tributary_backends::log::{LogError, Topic, kafka::Options};
+use tributary_backends::log::{
+    LogError, Topic,
+    kafka::{Options, Properties},
+};
 
 /// Untouched lanes are not held up by one that takes its time to finish, and all that move do so in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -96,4 +102,18 @@ async fn a_long_backlog_is_read_whole() {
     let numbers = read(readers.get_mut(&0).unwrap(), MESSAGES as usize).await;
     assert!(numbers.into_iter().eq(0..MESSAGES));
     println!("{MESSAGES} messages read in {:?}", began.elapsed());
+}
+
+/// Records in partitions that nobody knows of would never be looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_gets_more_partitions_halts_its_readers() {
+    let properties = Properties::parse(["topic.metadata.refresh.interval.ms=500"]).unwrap();
+    let options = Options { properties, ..options(2) };
+    let log = open(&options).await;
+    let (mut member, _readers) = join(&log, 2).await;
+    let name = format!("{}records", options.prefix);
+    let grown = admin(&options).create_partitions(&[NewPartitions::new(&name, 3)], &AdminOptions::new()).await.unwrap();
+    assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    let Err(LogError::Halted(reason)) = timeout(PATIENCE, member.next()).await.unwrap() else { panic!("not halted") };
+    assert!(reason.contains("has a partition 2, but 2 partitions are configured"), "{reason}");
 }

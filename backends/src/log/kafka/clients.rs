@@ -82,6 +82,8 @@ fn common(options: &Options) -> ClientConfig {
         .set("client.id", "tributary")
         .set("bootstrap.servers", &options.brokers)
         .set("socket.keepalive.enable", "true")
+        // A broker that hangs is given up after this; the default is six times as long.
+        .set("socket.timeout.ms", "10000")
         // A broker that restarts is found again within this; the default is five times as long.
         .set("reconnect.backoff.max.ms", "2000");
     properties(&mut config, options);

@@ -16,6 +16,8 @@ use tokio::{sync::watch, time::Instant};
 
 /// How long a commit is tried while its group is changing.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a commit takes at most.
+const COMMIT_BOUND: Duration = Duration::from_secs(20);
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Reader {
@@ -163,7 +165,13 @@ impl PartitionReader for Reader {
             self.reaches = high;
         }
         let lease = self.lease.clone();
-        blocking(move || commit(&lease, offset)).await
+        let commit = blocking(move || commit(&lease, offset));
+        // librdkafka has no bound of its own for a coordinator that neither answers nor hangs up. What is still under
+        // way then may happen later: a group that has gone back reads again what is in the lake already.
+        match tokio::time::timeout(COMMIT_BOUND, commit).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(LogError::Unavailable("the group's coordinator does not answer a commit".to_owned())),
+        }
     }
 
     async fn watermarks(&self) -> Result<Watermarks, LogError> {
