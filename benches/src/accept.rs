@@ -5,9 +5,10 @@ use crate::{
     backends::{Backends, LANES, WORKSPACE, scratch},
     frames,
     load::{Load, LoadArgs, Sent},
-    measure::{Cost, Process, Span},
+    measure::{Cost, Process, Span, forget_peak, touch_memory},
     messages::{Messages, Pick},
     report::{Row, progress},
+    rounds::median,
 };
 use anyhow::ensure;
 use axum::{Router, body::Body, http::StatusCode, routing::post};
@@ -26,12 +27,14 @@ const BATCH_ID: &str = "01980000-0000-7000-8000-000000000000";
 const TARGET_CPU: f64 = 5.0;
 const TARGET_RATIO: f64 = 2.0;
 
-/// Measures the whole, then its parts, each on `records` records.
-pub async fn run(input: &Input, records: u64) -> anyhow::Result<Vec<Row>> {
-    progress("accept: the whole");
-    let whole = whole(input, records).await?;
-    // Before the parts, which hold all records at once.
-    let peak = Process::this().peak_mb()?;
+/// Measures the whole `rounds` times, then its parts, each on `records` records.
+pub async fn run(input: &Input, records: u64, rounds: usize) -> anyhow::Result<Vec<Row>> {
+    let mut wholes = Vec::new();
+    for round in 1..=rounds.max(1) {
+        progress(&format!("accept: the whole, round {round}"));
+        wholes.push(whole(input, records).await?);
+    }
+    let (whole, peak) = median(wholes, |(cost, _)| *cost)?;
     progress("accept: receiving alone");
     let receive = receive(input, records).await?;
     progress("accept: the other parts");
@@ -46,8 +49,9 @@ pub async fn run(input: &Input, records: u64) -> anyhow::Result<Vec<Row>> {
     Ok(std::iter::once(row).chain(parts).collect())
 }
 
-/// The API on embedded backends, without a pipeline.
-async fn whole(input: &Input, records: u64) -> anyhow::Result<Cost> {
+/// The API on embedded backends, without a pipeline: what it took, and the peak of memory in MB.
+async fn whole(input: &Input, records: u64) -> anyhow::Result<(Cost, f64)> {
+    forget_peak()?;
     let dir = scratch(input.scratch.as_deref())?;
     let backends = Backends::open(dir.path())?;
     let key = keys::NewKey {
@@ -69,7 +73,7 @@ async fn whole(input: &Input, records: u64) -> anyhow::Result<Cost> {
     stop.cancel();
     served.await??;
     ensure!(sent.records == records && sent.refused == 0, "not everything was accepted at once: {sent:?}");
-    Ok(cost)
+    Ok((cost, Process::this().peak_mb()?))
 }
 
 /// A server that reads bodies and forgets them.
@@ -93,6 +97,7 @@ async fn receive(input: &Input, records: u64) -> anyhow::Result<Cost> {
 
 /// What this process uses while another one sends.
 async fn under_load(input: &Input, address: SocketAddr, key: &str, records: u64) -> anyhow::Result<(Cost, Sent)> {
+    touch_memory(scratch(input.scratch.as_deref())?.path())?;
     let args = LoadArgs::to(input, format!("http://{address}/api/v1/ingest"), key.to_owned(), records);
     let load = Load::start(&args).await?;
     let span = Span::start(Process::this())?;
@@ -138,6 +143,7 @@ async fn append(input: &Input, messages: &Messages) -> anyhow::Result<Row> {
     for body in bodies(messages) {
         batches.push(frames::batch(&body, BATCH_ID)?);
     }
+    touch_memory(dir.path())?;
     let span = Span::start(Process::this())?;
     let log: &dyn RecordLog = &*backends.log;
     let appends = stream::iter(batches).map(|batch| log.append(batch)).buffer_unordered(CONNECTIONS);

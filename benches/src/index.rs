@@ -31,7 +31,7 @@ pub async fn run(input: &Input, small: u64, large: u64) -> anyhow::Result<Vec<Ro
         let Drained { cost, peak_mb, .. } = drain_in_child(dir.path(), STEP).await?;
         keys += STEP;
         // A start reads the part back once; what is left is the cost of the records.
-        let cost = crate::measure::Cost { cpu: cost.cpu - start.cost.cpu, wall: cost.wall - start.cost.wall };
+        let cost = cost - start.cost;
         let row = Row::new(format!("land on {size} keys")).cost(STEP, cost).peak_mb(peak_mb);
         costs.push(row.cpu_per_million());
         rows.push(row);

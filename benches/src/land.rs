@@ -5,9 +5,10 @@ use crate::{
     backends::{Backends, lake, scratch},
     fill::fill,
     land_parts,
-    measure::{Cost, Process, Span},
+    measure::{Cost, Process, Span, touch_memory},
     messages::Order,
     report::{Row, progress},
+    rounds::median,
 };
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -22,15 +23,24 @@ const TARGET_RATIO: f64 = 2.0;
 /// How often the pipeline is asked whether it is done, which is a look at a few numbers in memory.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Measures the pipeline on a backlog in this order, then its parts on the same backlog.
-pub async fn run(input: &Input, records: u64, order: Order) -> anyhow::Result<Vec<Row>> {
-    let dir = scratch(input.scratch.as_deref())?;
+/// Measures the pipeline on a backlog in this order `rounds` times, each on a backlog of its own, then its parts on the
+/// last one.
+pub async fn run(input: &Input, records: u64, order: Order, rounds: usize) -> anyhow::Result<Vec<Row>> {
     let name = format!("land, {}", describe(order));
-    progress(&format!("{name}: making the backlog"));
-    fill(input, dir.path(), 0, records, order).await?;
-    progress(&format!("{name}: the whole"));
-    let Drained { cost, peak_mb, outcomes } = drain_in_child(dir.path(), records).await?;
-    progress(&format!("{name}: {outcomes:?}"));
+    let mut wholes = Vec::new();
+    let mut dir = scratch(input.scratch.as_deref())?;
+    for round in 1..=rounds.max(1) {
+        if round > 1 {
+            dir = scratch(input.scratch.as_deref())?;
+        }
+        progress(&format!("{name}: making the backlog, round {round}"));
+        fill(input, dir.path(), 0, records, order).await?;
+        progress(&format!("{name}: the whole, round {round}"));
+        let drained = drain_in_child(dir.path(), records).await?;
+        progress(&format!("{name}: {:?}", drained.outcomes));
+        wholes.push(drained);
+    }
+    let Drained { cost, peak_mb, .. } = median(wholes, |drained| drained.cost)?;
     progress(&format!("{name}: the parts"));
     let parts = land_parts::measure(dir.path(), records).await?;
     let sum: f64 = parts.iter().map(Row::cpu_per_million).sum();
@@ -51,6 +61,7 @@ pub struct Drained {
 
 /// Lands the backlog in `dir` in a process of its own, so that its memory can be told from everything else's.
 pub async fn drain_in_child(dir: &Path, records: u64) -> anyhow::Result<Drained> {
+    touch_memory(dir)?;
     let child = Command::new(std::env::current_exe()?).arg("drain").arg("--dir").arg(dir).output().await?;
     ensure!(child.status.success(), "landing failed: {}", String::from_utf8_lossy(&child.stderr));
     let drained: Drained = serde_json::from_slice(&child.stdout)?;

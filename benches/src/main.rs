@@ -16,6 +16,7 @@ mod load;
 mod measure;
 mod messages;
 mod report;
+mod rounds;
 mod up;
 mod whole;
 mod worst;
@@ -54,6 +55,14 @@ pub struct Binary {
     pub binary: PathBuf,
 }
 
+/// How often it is measured.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Rounds {
+    /// Measure so many times and print the median
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bodies over HTTP until they are durable, beside the sum of the parts
@@ -62,6 +71,8 @@ enum Command {
         input: Input,
         #[arg(long, default_value_t = 1_000_000)]
         records: u64,
+        #[command(flatten)]
+        rounds: Rounds,
     },
     /// From a backlog in the log to committed Delta tables, beside the sum of the parts
     Land {
@@ -71,6 +82,8 @@ enum Command {
         records: u64,
         #[arg(long, value_enum, default_value_t = Order::Again)]
         order: Order,
+        #[command(flatten)]
+        rounds: Rounds,
     },
     /// The real binary: from the first request until everything has landed
     Both {
@@ -143,8 +156,10 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     tributary_backends::memory::give_back_soon();
     let rows = match Cli::parse().command {
-        Command::Accept { input, records } => accept::run(&input, records).await?,
-        Command::Land { input, records, order } => land::run(&input, records, order).await?,
+        Command::Accept { input, records, rounds: Rounds { rounds } } => accept::run(&input, records, rounds).await?,
+        Command::Land { input, records, order, rounds: Rounds { rounds } } => {
+            land::run(&input, records, order, rounds).await?
+        }
         Command::Both { input, binary, records } => whole::both(&input, &binary, records).await?,
         Command::Freshness { input, binary, duck, seconds } => freshness::run(&input, &binary, &duck, seconds).await?,
         Command::Memory { input, binary, backlog } => whole::memory(&input, &binary, backlog).await?,

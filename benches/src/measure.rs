@@ -3,6 +3,8 @@
 use anyhow::Context;
 use std::{
     fs,
+    io::Write as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -25,15 +27,17 @@ impl Process {
     }
 
     /// User and system time of all its threads so far, ended ones included, in seconds.
-    pub fn cpu(self) -> anyhow::Result<f64> {
+    fn cpu(self) -> anyhow::Result<(f64, f64)> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
         // The second field is the program's name in parentheses, which may hold anything.
         let (_, fields) = stat.rsplit_once(')').context("an unknown form of /proc/…/stat")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-        Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
+        let mut seconds =
+            fields.split_whitespace().skip(11).map(|ticks| ticks.parse::<f64>().map(|ticks| ticks / TICKS_PER_SECOND));
+        let mut next = || seconds.next().context("an unknown form of /proc/…/stat");
+        Ok((next()??, next()??))
     }
 
-    /// The most memory that it ever had in RAM, in MB.
+    /// The most memory that it had in RAM since it began or [`forget_peak`] was called, in MB.
     pub fn peak_mb(self) -> anyhow::Result<f64> {
         self.status_mb("VmHWM:")
     }
@@ -46,11 +50,32 @@ impl Process {
     }
 }
 
+/// Lets this process's peak begin anew.
+pub fn forget_peak() -> anyhow::Result<()> {
+    fs::write("/proc/self/clear_refs", "5").context("cannot reset the peak of memory")
+}
+
+/// Writes a large file below `dir` and removes it, so that the memory that is about to be used is there. A virtual
+/// machine hands free memory back to its host, and fetching a page again is counted as the CPU time of whoever touches
+/// it first: up to 2 s for a gigabyte, which has nothing to do with what is measured.
+pub fn touch_memory(dir: &Path) -> anyhow::Result<()> {
+    const BLOCK: usize = 1 << 20;
+    const BLOCKS: usize = 2_500;
+    let mut file = tempfile::tempfile_in(dir)?;
+    let block = vec![1; BLOCK];
+    for _ in 0..BLOCKS {
+        file.write_all(&block)?;
+    }
+    Ok(())
+}
+
 /// What some work took.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub struct Cost {
     /// CPU seconds.
     pub cpu: f64,
+    /// Those of them that were spent in the kernel.
+    pub kernel: f64,
     /// Wall-clock seconds.
     pub wall: f64,
 }
@@ -58,7 +83,17 @@ pub struct Cost {
 impl std::ops::AddAssign for Cost {
     fn add_assign(&mut self, other: Self) {
         self.cpu += other.cpu;
+        self.kernel += other.kernel;
         self.wall += other.wall;
+    }
+}
+
+impl std::ops::Sub for Cost {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        let (cpu, kernel, wall) = (self.cpu - other.cpu, self.kernel - other.kernel, self.wall - other.wall);
+        Self { cpu, kernel, wall }
     }
 }
 
@@ -66,19 +101,23 @@ impl std::ops::AddAssign for Cost {
 #[derive(Debug)]
 pub struct Span {
     process: Process,
-    cpu: f64,
+    user: f64,
+    kernel: f64,
     started: Instant,
 }
 
 impl Span {
     /// Begins to measure a process.
     pub fn start(process: Process) -> anyhow::Result<Self> {
-        Ok(Self { process, cpu: process.cpu()?, started: Instant::now() })
+        let (user, kernel) = process.cpu()?;
+        Ok(Self { process, user, kernel, started: Instant::now() })
     }
 
     /// What it took since.
     pub fn cost(&self) -> anyhow::Result<Cost> {
-        Ok(Cost { cpu: self.process.cpu()? - self.cpu, wall: self.started.elapsed().as_secs_f64() })
+        let (user, kernel) = self.process.cpu()?;
+        let (user, kernel) = (user - self.user, kernel - self.kernel);
+        Ok(Cost { cpu: user + kernel, kernel, wall: self.started.elapsed().as_secs_f64() })
     }
 }
 

@@ -57,6 +57,10 @@ impl Row {
         }
     }
 
+    fn kernel_per_million(&self) -> Option<f64> {
+        self.records.zip(self.cost).map(|(records, cost)| cost.kernel / records as f64 * 1e6)
+    }
+
     /// [`Self::cpu_per_million`] as a multiple of the parts'.
     pub fn times_parts(&self) -> Option<f64> {
         self.parts.map(|parts| self.cpu_per_million() / parts)
@@ -69,6 +73,7 @@ impl Row {
         let texts = [
             self.records.map(|n| n.to_string()).unwrap_or_default(),
             number(self.cost.map(|_| self.cpu_per_million()), 2),
+            number(self.kernel_per_million(), 2),
             number(self.cost.map(|cost| cost.wall), 1),
             number(rate, 0),
             number(self.peak_mb, 0),
@@ -88,6 +93,7 @@ pub fn print(rows: &[Row]) {
         "what",
         "records",
         "CPU-s per million",
+        "in the kernel",
         "wall s",
         "records/s",
         "peak MB",

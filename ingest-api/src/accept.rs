@@ -7,7 +7,7 @@ use crate::{
     budget::Reservation,
     decode::{DecodeError, Encoding, decode},
     failure::Failure,
-    frames::{BatchStamp, messages},
+    frames::{BatchStamp, Messages},
     idempotency,
     metrics::RecordResult,
     split::Form,
@@ -110,11 +110,6 @@ async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, F
         let Received { bytes, mut held } = body;
         // The frames are about as large as the body; when they are made, their true size counts.
         held.grow(bytes.len()).map_err(|_| Failure::overloaded())?;
-        let checked = batch::check(&bytes, order.form, &worker.config.limits).map_err(|refused| {
-            let Refused { failure, records } = refused;
-            worker.metrics.count_records(RecordResult::refused, records);
-            failure
-        })?;
         let now = worker.world.now_micros();
         let batch_id = worker.world.uuid_v7().to_string();
         let stamp = BatchStamp {
@@ -123,8 +118,14 @@ async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, F
             batch_id: &batch_id,
             received_at: now,
         };
-        let reject_partitions = worker.log.partitions(Topic::Rejects);
-        let messages = messages(&checked, &stamp, &worker.lanes, bytes.len(), reject_partitions);
+        let mut messages = Messages::new(stamp, &worker.lanes, bytes.len());
+        let each = |index, record| messages.add(index, record);
+        let checked = batch::check(&bytes, order.form, &worker.config.limits, each).map_err(|refused| {
+            let Refused { failure, records } = refused;
+            worker.metrics.count_records(RecordResult::refused, records);
+            failure
+        })?;
+        let messages = messages.finish(&checked.rejected, worker.log.partitions(Topic::Rejects));
         let response = answer(&checked, &batch_id);
         let row = row(&checked, &response, &order, worker.created_at(now));
         drop(checked);
@@ -140,7 +141,7 @@ async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, F
 fn answer(checked: &Checked<'_>, batch_id: &str) -> IngestAccepted {
     IngestAccepted {
         batch_id: batch_id.to_owned(),
-        accepted_count: count_u32(checked.accepted.len()),
+        accepted_count: checked.accepted,
         rejected_count: count_u32(checked.rejected.len()),
         total_error_count: checked.total_errors,
         errors: checked.errors.clone(),

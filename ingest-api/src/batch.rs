@@ -9,6 +9,7 @@ use crate::{
     split::{Form, Piece, SplitError, split},
 };
 use serde_json::json;
+use std::borrow::Cow;
 use tributary_schemas::{
     api::RecordError,
     limits::{MAX_MESSAGE_CHARS, MAX_SHOWN_ERRORS},
@@ -21,11 +22,11 @@ const MAX_KEPT_ERRORS: usize = 100;
 /// the rejects of a body must not take many times its memory.
 const MAX_BATCH_KEPT_ERRORS: usize = 10_000;
 
-/// The records of a body, told apart.
+/// What is known of a body once its records have been told apart.
 #[derive(Debug)]
 pub struct Checked<'a> {
-    /// Good records with their place in the body, at least one.
-    pub accepted: Vec<(u32, Record<'a>)>,
+    /// How many records are good, at least one.
+    pub accepted: u32,
     /// Bad ones.
     pub rejected: Vec<Rejected<'a>>,
     /// Errors of all bad records.
@@ -58,51 +59,57 @@ pub struct Refused {
     pub records: usize,
 }
 
-/// Splits and checks a body.
+/// Splits and checks a body. Every good record is handed to `each` with its place in the body as soon as it is read,
+/// while its text is still in the processor's cache; it counts for nothing if the batch is refused in the end.
 ///
 /// # Errors
 /// 400 with the reason.
-pub fn check<'a>(body: &'a [u8], form: Form, limits: &Limits) -> Result<Checked<'a>, Refused> {
+pub fn check<'a>(
+    body: &'a [u8],
+    form: Form,
+    limits: &Limits,
+    mut each: impl FnMut(u32, Record<'a>),
+) -> Result<Checked<'a>, Refused> {
     let pieces = split(body, form, limits.max_batch_records).map_err(unsplittable)?;
     let records = pieces.len();
-    let read = read_all(pieces);
-    let refused = |failure| Refused { failure, records };
-    let kind = match read.accepted.first() {
-        Some((_, first)) => first.kind,
-        None => return Err(refused(all_rejected(&read))),
-    };
-    let attachments = check_rules(&read.accepted, limits).map_err(refused)?;
-    let Read { accepted, rejected, total_errors, errors } = read;
-    Ok(Checked { accepted, rejected, total_errors, errors, kind, attachments })
-}
-
-struct Read<'a> {
-    accepted: Vec<(u32, Record<'a>)>,
-    rejected: Vec<Rejected<'a>>,
-    total_errors: u32,
-    errors: Vec<RecordError>,
-}
-
-fn read_all(pieces: Vec<Piece<'_>>) -> Read<'_> {
-    let mut read =
-        Read { accepted: Vec::with_capacity(pieces.len()), rejected: Vec::new(), total_errors: 0, errors: Vec::new() };
-    let mut left = MAX_BATCH_KEPT_ERRORS;
+    let mut bad = Bad { records: Vec::new(), total_errors: 0, errors: Vec::new(), room: MAX_BATCH_KEPT_ERRORS };
+    let mut good = Good::default();
     for (index, piece) in (0u32..).zip(pieces) {
         match record::parse(piece.text) {
-            Ok(record) => read.accepted.push((index, record)),
-            Err(mut errors) => {
-                let count = errors.iter().fold(0u32, |sum, error| sum.saturating_add(error.count));
-                read.total_errors = read.total_errors.saturating_add(count);
-                let room = MAX_SHOWN_ERRORS - read.errors.len();
-                read.errors.extend(errors.iter().take(room).map(|error| shown(index, piece.line, error)));
-                errors.truncate(MAX_KEPT_ERRORS.min(left).max(1));
-                errors.shrink_to_fit();
-                left = left.saturating_sub(errors.len());
-                read.rejected.push(Rejected { index, piece, errors });
+            Ok(record) => {
+                good.add(index, &record);
+                each(index, record);
             }
+            Err(errors) => bad.add(index, piece, errors),
         }
     }
-    read
+    let refused = |failure| Refused { failure, records };
+    let Some((kind, _)) = good.first else { return Err(refused(all_rejected(&bad))) };
+    let attachments = good.attachments(limits).map_err(refused)?;
+    let Bad { records: rejected, total_errors, errors, .. } = bad;
+    Ok(Checked { accepted: good.count, rejected, total_errors, errors, kind, attachments })
+}
+
+/// The bad records of a body so far.
+struct Bad<'a> {
+    records: Vec<Rejected<'a>>,
+    total_errors: u32,
+    errors: Vec<RecordError>,
+    /// How many more errors are kept beyond the first of each record.
+    room: usize,
+}
+
+impl<'a> Bad<'a> {
+    fn add(&mut self, index: u32, piece: Piece<'a>, mut errors: Vec<FieldError>) {
+        let count = errors.iter().fold(0u32, |sum, error| sum.saturating_add(error.count));
+        self.total_errors = self.total_errors.saturating_add(count);
+        let shown_room = MAX_SHOWN_ERRORS - self.errors.len();
+        self.errors.extend(errors.iter().take(shown_room).map(|error| shown(index, piece.line, error)));
+        errors.truncate(MAX_KEPT_ERRORS.min(self.room).max(1));
+        errors.shrink_to_fit();
+        self.room = self.room.saturating_sub(errors.len());
+        self.records.push(Rejected { index, piece, errors });
+    }
 }
 
 /// An error as the sender sees it: with the line, which is easier to find than the index.
@@ -114,33 +121,49 @@ fn shown(index: u32, line: Option<u32>, error: &FieldError) -> RecordError {
     RecordError { index, code: error.code.as_str().to_owned(), message }
 }
 
-/// The rules about good records together; gives the number of their attachments.
-fn check_rules(accepted: &[(u32, Record<'_>)], limits: &Limits) -> Result<u32, Failure> {
-    let Some(((_, first), others)) = accepted.split_first() else { return Ok(0) };
-    let (mut kind, mut product) = (None, None);
-    for (index, record) in others {
-        if record.kind != first.kind {
-            kind.get_or_insert((index, record));
+/// What the rules ask of the good records of a body so far.
+#[derive(Default)]
+struct Good<'a> {
+    count: u32,
+    attachments: usize,
+    /// Type and product of the first.
+    first: Option<(RecordType, Cow<'a, str>)>,
+    /// The first with another type.
+    other_kind: Option<(u32, RecordType)>,
+    /// The first with another product.
+    other_product: Option<(u32, String)>,
+}
+
+impl<'a> Good<'a> {
+    fn add(&mut self, index: u32, record: &Record<'a>) {
+        self.count += 1;
+        self.attachments += record.attachments.len();
+        let (kind, product) = self.first.get_or_insert_with(|| (record.kind, record.product_id.clone()));
+        if record.kind != *kind {
+            self.other_kind.get_or_insert((index, record.kind));
         }
-        if record.product_id != first.product_id {
-            product.get_or_insert((index, record));
+        if record.product_id != *product {
+            self.other_product.get_or_insert_with(|| (index, record.product_id.clone().into_owned()));
         }
     }
-    if let Some((index, record)) = kind {
-        let (is, was) = (record.kind.as_str(), first.kind.as_str());
-        return Err(mixed("MIXED_TYPES", "_type", *index, is, was));
+
+    /// Their number, when the records obey the rules.
+    fn attachments(&self, limits: &Limits) -> Result<u32, Failure> {
+        let Some((kind, product)) = &self.first else { return Ok(0) };
+        if let Some((index, other)) = &self.other_kind {
+            return Err(mixed("MIXED_TYPES", "_type", *index, other.as_str(), kind.as_str()));
+        }
+        if let Some((index, other)) = &self.other_product {
+            return Err(mixed("MIXED_PRODUCTS", "_product_id", *index, other, product));
+        }
+        let (attachments, most) = (self.attachments, limits.max_batch_attachments);
+        if attachments > most {
+            let message =
+                format!("the batch has {attachments} attachments, it may have {most}: send it as several batches");
+            return Err(Failure::bad_request("TOO_MANY_ATTACHMENTS", message));
+        }
+        Ok(u32::try_from(attachments).unwrap_or(u32::MAX))
     }
-    if let Some((index, record)) = product {
-        return Err(mixed("MIXED_PRODUCTS", "_product_id", *index, &record.product_id, &first.product_id));
-    }
-    let attachments = accepted.iter().map(|(_, record)| record.attachments.len()).sum::<usize>();
-    if attachments > limits.max_batch_attachments {
-        let most = limits.max_batch_attachments;
-        let message =
-            format!("the batch has {attachments} attachments, it may have {most}: send it as several batches");
-        return Err(Failure::bad_request("TOO_MANY_ATTACHMENTS", message));
-    }
-    Ok(u32::try_from(attachments).unwrap_or(u32::MAX))
 }
 
 fn mixed(code: &'static str, field: &str, index: u32, is: &str, was: &str) -> Failure {
@@ -151,10 +174,10 @@ fn mixed(code: &'static str, field: &str, index: u32, is: &str, was: &str) -> Fa
     Failure::bad_request(code, message)
 }
 
-fn all_rejected(read: &Read<'_>) -> Failure {
+fn all_rejected(bad: &Bad<'_>) -> Failure {
     let message = "every record of the batch was rejected, nothing was stored: see details.errors";
     let mut failure = Failure::bad_request("ALL_RECORDS_REJECTED", message);
-    failure.details = Some(json!({ "errors": read.errors, "totalErrorCount": read.total_errors }));
+    failure.details = Some(json!({ "errors": bad.errors, "totalErrorCount": bad.total_errors }));
     failure
 }
 

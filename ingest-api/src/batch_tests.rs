@@ -7,7 +7,7 @@ fn record(kind: &str, product: &str, more: &str) -> String {
 }
 
 fn checked(body: &str) -> Result<Checked<'_>, Failure> {
-    check(body.as_bytes(), Form::Ndjson, &Limits::default()).map_err(|refused| refused.failure)
+    check(body.as_bytes(), Form::Ndjson, &Limits::default(), |_, _| {}).map_err(|refused| refused.failure)
 }
 
 fn code(body: &str) -> &'static str {
@@ -18,8 +18,10 @@ fn code(body: &str) -> &'static str {
 fn good_and_bad_records_are_told_apart_and_keep_their_places() {
     let good = record("message", "p", "");
     let body = format!("{good}\n\nnot json\n{good}\n{{}}");
-    let batch = checked(&body).expect("some are good");
-    assert_eq!(batch.accepted.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 2]);
+    let mut good = Vec::new();
+    let each = |index, _| good.push(index);
+    let batch = check(body.as_bytes(), Form::Ndjson, &Limits::default(), each).expect("some are good");
+    assert_eq!((batch.accepted, good), (2, vec![0, 2]));
     let places: Vec<_> = batch.rejected.iter().map(|rejected| (rejected.index, rejected.piece.line)).collect();
     assert_eq!(places, [(1, Some(3)), (3, Some(5))]);
     assert_eq!((batch.errors[0].index, batch.errors[0].code.as_str()), (1, "INVALID_JSON"));
@@ -52,7 +54,7 @@ fn a_rejected_record_does_not_count_for_the_rules() {
 
 #[test]
 fn a_batch_of_bad_records_is_refused_with_its_errors() {
-    let refused = check(b"{}\nnull\n", Form::Ndjson, &Limits::default()).expect_err("all bad");
+    let refused = check(b"{}\nnull\n", Form::Ndjson, &Limits::default(), |_, _| {}).expect_err("all bad");
     assert_eq!((refused.failure.code, refused.records), ("ALL_RECORDS_REJECTED", 2));
     let details = refused.failure.details.expect("details");
     assert!(details["errors"].as_array().is_some_and(|errors| !errors.is_empty()));
@@ -73,8 +75,9 @@ fn attachments_are_counted_over_the_batch() {
 fn bodies_that_hold_no_batch() {
     assert_eq!(code(""), "EMPTY_BATCH");
     assert_eq!(code(&"{}\n".repeat(1_001)), "TOO_MANY_RECORDS");
-    let json =
-        |body: &str| check(body.as_bytes(), Form::Json, &Limits::default()).map(|_| ()).map_err(|r| r.failure.code);
+    let json = |body: &str| {
+        check(body.as_bytes(), Form::Json, &Limits::default(), |_, _| {}).map(|_| ()).map_err(|r| r.failure.code)
+    };
     assert_eq!(json("null"), Err("INVALID_JSON"));
     assert_eq!(json("[]"), Err("EMPTY_BATCH"));
     assert_eq!(json("[null]"), Err("ALL_RECORDS_REJECTED"));

@@ -64,7 +64,9 @@ pub async fn receive(
         let refused = if wanted > limit {
             Some(Failure::too_large(limit, "as sent"))
         } else {
-            reserve(&mut bytes, wanted, announced.unwrap_or(limit), &mut held).err().map(|_| Failure::overloaded())
+            // Whoever has filled the first room is believed about the rest, so that it is copied once at most.
+            let room = announced.filter(|_| bytes.capacity() > 0).unwrap_or(wanted).max(wanted);
+            reserve(&mut bytes, room, announced.unwrap_or(limit), &mut held).err().map(|_| Failure::overloaded())
         };
         if let Some(failure) = refused {
             drop((bytes, held));

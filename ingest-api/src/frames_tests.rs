@@ -15,8 +15,10 @@ fn body(records: usize, bad: usize) -> String {
 }
 
 fn messages_of(body: &str, lanes: &Lanes) -> Vec<Append> {
-    let checked = check(body.as_bytes(), Form::Ndjson, &Limits::default()).expect("batch");
-    messages(&checked, &STAMP, lanes, body.len(), 3)
+    let mut messages = Messages::new(STAMP, lanes, body.len());
+    let each = |index, record| messages.add(index, record);
+    let checked = check(body.as_bytes(), Form::Ndjson, &Limits::default(), each).expect("batch");
+    messages.finish(&checked.rejected, 3)
 }
 
 #[test]

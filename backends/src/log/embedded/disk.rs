@@ -2,20 +2,17 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, Seek, SeekFrom, Write},
+    io::{self, Seek, SeekFrom, Write},
     path::Path,
 };
 
-/// Slices that one `writev` takes (`IOV_MAX` on Linux).
-const MAX_SLICES: usize = 1_024;
-
 /// Writing and syncing of segment files.
 pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
-    /// Writes all of `slices` at the file's cursor.
+    /// Writes all of `bytes` at the file's cursor.
     ///
     /// # Errors
     /// Any part may have been written.
-    fn write(&self, file: &File, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes the file's contents and length durable.
     ///
@@ -29,17 +26,8 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn write(&self, mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-        while !slices.is_empty() {
-            let now = slices.len().min(MAX_SLICES);
-            match file.write_vectored(&slices[..now]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut slices, written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {

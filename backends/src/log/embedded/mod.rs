@@ -111,7 +111,7 @@ impl EmbeddedLog {
         let partitions = tails.iter().map(|tail| tail.partition.clone()).collect();
         let (requests, received) = mpsc::channel();
         let room = Arc::new(Semaphore::new(options.queue_bytes.min(u32::MAX as usize)));
-        let writer = Writer { tails, disk, world, offsets: offsets.clone(), options: options.clone(), halted: None };
+        let writer = Writer::new(tails, disk, world, offsets.clone(), options.clone());
         let writer = std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || writer.run(&received))

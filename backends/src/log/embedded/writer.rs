@@ -26,7 +26,7 @@ pub struct Writer {
     /// One for each partition of each topic.
     pub tails: Vec<Tail>,
     /// How files are written and synced.
-    pub disk: Arc<dyn Disk>,
+    disk: Arc<dyn Disk>,
     /// For timestamps and salts.
     pub world: Arc<dyn World>,
     /// What the groups have consumed, for retention.
@@ -35,9 +35,22 @@ pub struct Writer {
     pub options: Options,
     /// Why nothing can be appended any more.
     pub halted: Option<Failure>,
+    /// Where frames are gathered before they are written.
+    buffer: Vec<u8>,
 }
 
 impl Writer {
+    /// The writer of these partitions.
+    pub fn new(
+        tails: Vec<Tail>,
+        disk: Arc<dyn Disk>,
+        world: Arc<dyn World>,
+        offsets: Arc<Offsets>,
+        options: Options,
+    ) -> Self {
+        Self { tails, disk, world, offsets, options, halted: None, buffer: Vec::new() }
+    }
+
     /// Works until the senders are gone and everything that they sent is answered.
     pub fn run(mut self, requests: &Receiver<Request>) {
         let mut next_look = Instant::now();
@@ -141,10 +154,10 @@ impl Writer {
         (parts, offsets)
     }
 
-    fn write(&self, parts: &[Option<Part<'_>>], failures: &mut [Option<Failure>]) {
+    fn write(&mut self, parts: &[Option<Part<'_>>], failures: &mut [Option<Failure>]) {
         for ((part, tail), failure) in parts.iter().zip(&self.tails).zip(failures) {
             if let (Some(part), None) = (part, failure.as_ref()) {
-                *failure = part.write(tail, self.disk.as_ref()).err();
+                *failure = part.write(tail, self.disk.as_ref(), &mut self.buffer).err();
             }
         }
     }
