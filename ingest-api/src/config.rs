@@ -42,7 +42,7 @@ impl Default for Limits {
 pub struct Load {
     /// Requests per second of a key that has no rate of its own, with a burst of as many; default 10, 0: no limit.
     pub rate_limit: u32,
-    /// Bytes of bodies and of what is made of them in flight, over all requests; default 128 MiB. Beyond it requests
+    /// Bytes of bodies and of what is made of them in flight, over all requests; default 96 MiB. Beyond it requests
     /// get 503: less protects the machine's memory, more accepts larger bursts.
     pub memory_budget: usize,
     /// Open connections; default 1,024. Further ones wait in the kernel's queue.
@@ -51,7 +51,7 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { rate_limit: 10, memory_budget: 128 * 1024 * 1024, max_connections: 1_024 }
+        Self { rate_limit: 10, memory_budget: 96 * 1024 * 1024, max_connections: 1_024 }
     }
 }
 

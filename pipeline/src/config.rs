@@ -5,17 +5,18 @@ use std::time::Duration;
 /// Options of the pipeline. The defaults suit one machine with 2 cores and 512 MB for the whole process.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Raw bytes of one chunk at most (default 16 MiB). A lane that is behind takes chunks of this size: larger means
+    /// Raw bytes of one chunk at most (default 12 MiB). A lane that is behind takes chunks of this size: larger means
     /// fewer, larger files and fewer commits, but about five times as much memory while the chunk is decoded,
     /// written and committed.
     pub chunk_bytes: usize,
     /// Records of one chunk at most (default 50,000). Bounds the index look-up and the size of one commit when
     /// records are tiny.
     pub chunk_records: usize,
-    /// Raw bytes that all lanes of this process hold at once, read ahead included (default 40 MiB). Smaller saves
+    /// Raw bytes that all lanes of this process hold at once, read ahead included (default 28 MiB). Smaller saves
     /// memory; lanes then take turns.
     pub memory_bytes: usize,
-    /// Least time between two commits of a lane that is up to date (default 300 ms). Longer means fewer commits and
+    /// Least time between two commits of a lane that is up to date (default 300 ms); one that is behind does not wait.
+    /// Longer means fewer commits and
     /// larger files; a record waits up to this long before anyone can see it.
     pub commit_interval: Duration,
     /// How long a lane without work waits in one read (default 1 s). Longer saves wake-ups; nothing else changes, a
@@ -43,9 +44,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            chunk_bytes: 16 * 1024 * 1024,
+            chunk_bytes: 12 * 1024 * 1024,
             chunk_records: 50_000,
-            memory_bytes: 40 * 1024 * 1024,
+            memory_bytes: 28 * 1024 * 1024,
             commit_interval: Duration::from_millis(300),
             idle_wait: Duration::from_secs(1),
             open_tables: 64,

@@ -49,7 +49,9 @@ impl Intake {
             () = stop.cancelled() => return Ok(None),
             gathered = self.gather(reader) => gathered?,
         }
-        self.due = Instant::now() + self.context.config.commit_interval;
+        // A lane that is behind does not wait: it would land a chunk each interval, however quick it is.
+        let pause = if self.is_whole() { Duration::ZERO } else { self.context.config.commit_interval };
+        self.due = Instant::now() + pause;
         self.cramped = false;
         Ok(Some(std::mem::take(&mut self.gathered)))
     }
@@ -83,11 +85,15 @@ impl Intake {
         Ok(())
     }
 
+    /// Nothing more may be added.
     fn is_full(&self) -> bool {
+        self.cramped || self.is_whole()
+    }
+
+    /// As large as a chunk may be.
+    fn is_whole(&self) -> bool {
         let config = &self.context.config;
-        self.cramped
-            || self.gathered.bytes >= config.chunk_bytes
-            || self.gathered.messages.len() >= config.chunk_records
+        self.gathered.bytes >= config.chunk_bytes || self.gathered.messages.len() >= config.chunk_records
     }
 
     /// Reads once; how many messages came.

@@ -8,7 +8,6 @@ use crate::{
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::{
-    io::IoSlice,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
