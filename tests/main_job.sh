@@ -14,11 +14,5 @@ data=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 cargo build --release --package tributary
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
-duckdb="$target/duckdb-1.5.5"
-if [ ! -e "$duckdb/complete" ]; then
-    echo "installing DuckDB 1.5.5 with its delta extension into $duckdb"
-    python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$duckdb" \
-        duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 pytz==2025.2
-    touch "$duckdb/complete"
-fi
+duckdb=$(tests/services/duckdb.sh)
 PYTHONPATH="$duckdb" exec python3 tests/main_job.py "$target/release/tributary" "$data"

@@ -36,8 +36,12 @@ impl Backends {
     }
 }
 
-/// The lake below `dir`.
+/// The lake below `dir`, or in a fresh place below the URL in `TRIBUTARY_LAKE`.
 pub fn lake(dir: &Path, world: Arc<dyn World>) -> anyhow::Result<Lake> {
+    if let Ok(store) = std::env::var("TRIBUTARY_LAKE") {
+        let url = Url::parse(&store)?.join(&format!("{}/", world.uuid_v7()))?;
+        return Ok(Lake::open(&url, world)?);
+    }
     let dir = std::path::absolute(dir.join("lake"))?;
     let url = Url::from_directory_path(&dir).map_err(|()| anyhow::anyhow!("{} is no directory", dir.display()))?;
     Ok(Lake::open(&url, world)?)

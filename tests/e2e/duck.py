@@ -5,7 +5,9 @@ One statement per line of stdin as {"sql": …}; one answer per line of stdout a
 
 import datetime
 import json
+import os
 import sys
+import urllib.parse
 
 import duckdb
 import duckdb_extensions
@@ -23,10 +25,26 @@ def plain(value):
     return value
 
 
+def reach_s3(connection):
+    """A lake on s3:// is reached as the environment says, if it does."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return
+    duckdb_extensions.import_extension("httpfs", con=connection)
+    url = urllib.parse.urlsplit(endpoint)
+    connection.execute(
+        f"""LOAD httpfs;
+        CREATE SECRET (TYPE s3, KEY_ID '{os.environ["AWS_ACCESS_KEY_ID"]}', SECRET '{os.environ["AWS_SECRET_ACCESS_KEY"]}',
+        REGION '{os.environ.get("AWS_REGION", "us-east-1")}', ENDPOINT '{url.netloc}', URL_STYLE 'path',
+        USE_SSL {url.scheme == "https"})"""
+    )
+
+
 def main():
     connection = duckdb.connect()
     duckdb_extensions.import_extension("delta", con=connection)
     connection.execute("LOAD delta; SET TimeZone = 'UTC'")
+    reach_s3(connection)
     print(json.dumps({"rows": [["ready"]]}), flush=True)
     for line in sys.stdin:
         try:

@@ -27,8 +27,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Libraries whose `info` tells of every snapshot and every table file: heard only when named in the filter.
-const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_default_engine=warn";
+/// Libraries whose `info` tells of every snapshot, every table file, every request that is sent again: heard only when
+/// named in the filter.
+const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_default_engine=warn,object_store=warn";
 
 /// Starts logging; `quiet` commands log only warnings unless told otherwise.
 pub fn start(args: &LoggingArgs, quiet: bool) -> anyhow::Result<()> {

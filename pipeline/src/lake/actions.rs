@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// One line of a commit file. Actions that are not listed here do not change which rows are live.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -89,6 +90,9 @@ struct CommitInfo {
     #[serde(default)]
     operation_parameters: BTreeMap<String, serde_json::Value>,
     engine_info: Option<String>,
+    /// Tells this commit from any other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    txn_id: Option<String>,
     /// Only in our own commits.
     #[serde(skip_serializing_if = "Option::is_none")]
     tributary: Option<Seal>,
@@ -101,10 +105,11 @@ struct Seal {
     crc32c: u32,
 }
 
-/// The text of a commit file: `timestamp` in milliseconds, then one line for each action.
+/// The text of a commit file: `timestamp` in milliseconds, then one line for each action. `id` is this commit's alone.
 pub(super) fn to_commit<T: Serialize>(
     timestamp: i64,
     operation: &str,
+    id: Uuid,
     actions: &[T],
 ) -> Result<Vec<u8>, serde_json::Error> {
     let mut body = Vec::with_capacity(actions.len() * 700);
@@ -118,6 +123,7 @@ pub(super) fn to_commit<T: Serialize>(
             operation: Some(operation.to_owned()),
             operation_parameters: BTreeMap::new(),
             engine_info: Some(concat!("Tributary/", env!("CARGO_PKG_VERSION")).to_owned()),
+            txn_id: Some(id.to_string()),
             tributary: Some(Seal { actions: actions.len(), crc32c: crc32c::crc32c(&body) }),
         },
     };
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_commit_reads_back() {
-        let text = to_commit(1, "WRITE", &[txn(5), txn(6)]).unwrap();
+        let text = to_commit(1, "WRITE", Uuid::nil(), &[txn(5), txn(6)]).unwrap();
         let versions: Vec<_> =
             from_commit(&text).unwrap().iter().filter_map(|a| Some(a.txn.as_ref()?.version)).collect();
         assert_eq!(versions, [5, 6]);
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_changed_byte_is_found() {
-        let text = to_commit(1, "WRITE", &[txn(5), txn(6)]).unwrap();
+        let text = to_commit(1, "WRITE", Uuid::nil(), &[txn(5), txn(6)]).unwrap();
         let body = text.iter().position(|b| *b == b'\n').unwrap() + 1;
         for end in 0..text.len() {
             assert!(from_commit(&text[..end]).is_err(), "cut at {end}");

@@ -11,6 +11,7 @@ use super::{
     state::Entry,
     stats,
 };
+use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::collections::BTreeMap;
 use tributary_backends::crash;
@@ -33,7 +34,8 @@ pub(super) async fn commit(table: &mut Table, commit: TableCommit) -> Result<u64
     actions.extend(commit.adds.iter().map(|WrittenFile(entry)| added(entry)));
     crash::point("lane.after_deletion_vectors");
     let version = table.state.version + 1;
-    put(table, version, actions::to_commit(now, operation, &actions)).await?;
+    let id = table.world.uuid_v7();
+    put(table, version, actions::to_commit(now, operation, id, &actions)).await?;
     table.state.apply(version, actions)?;
     Ok(version)
 }
@@ -82,7 +84,7 @@ async fn put_vectors(table: &Table, touched: Vec<Touched>, now: i64) -> Result<V
     }
     let file = deletion::to_file(table.world.uuid_v7(), rows)?;
     let path = super::below(&table.root, &file.name)?;
-    table.store.create(&path, file.bytes).await.map_err(|error| LakeError::of_store(&path, error))?;
+    table.store.put(&path, file.bytes.into()).await?;
     for (mut entry, vector) in kept.into_iter().zip(file.vectors) {
         entry.stats = entry.stats.map(|stats| stats::loosened(&stats).into_boxed_str());
         entry.vector = Some(vector);
@@ -114,22 +116,19 @@ fn removed(entry: &Entry, now: i64) -> Action {
     Action { remove: Some(remove), ..Action::default() }
 }
 
-/// The one put that everything hangs on.
+/// The one put that everything hangs on. Only what is there afterwards says how it ended: an answer may be lost, the
+/// client may have asked again after a lost answer and met the commit of its first try, and a store may refuse for a
+/// conflict with a put that then fails. No two commits have the same bytes, since each has an id of its own.
 async fn put(table: &Table, version: u64, body: Result<Vec<u8>, serde_json::Error>) -> Result<(), LakeError> {
     let body = body.map_err(|error| LakeError::Halted(format!("a commit that is no JSON: {error}")))?;
+    let body = Bytes::from(body);
     let path = load::commit_path(&table.root, version);
-    let error = match table.store.create(&path, body).await {
-        Ok(()) => return Ok(()),
-        Err(object_store::Error::AlreadyExists { .. }) => {
-            return Err(LakeError::Conflict(format!("version {version} exists already")));
-        }
-        Err(error) => error,
-    };
-    // It failed, but did it? When nothing is there now, an answer that comes later still cannot harm: the next try is
-    // made under the same name, and finds it.
-    match table.store.head(&path).await {
-        Ok(None) => Err(LakeError::of_store(&path, error)),
-        Ok(Some(_)) => Err(LakeError::Conflict(format!("version {version} is there, though: {error}"))),
+    let Err(error) = table.store.create(&path, body.clone()).await else { return Ok(()) };
+    match table.store.get(&path).await {
+        Ok(Some(found)) if found == body => Ok(()),
+        Ok(Some(_)) => Err(LakeError::Conflict(format!("version {version} exists already"))),
+        // Should our put come to pass after all, then the next try, which has the same name, meets it.
+        Ok(None) => Err(LakeError::not_put(&path, error)),
         Err(also) => Err(LakeError::Conflict(format!("version {version} may be there: {error}; {also}"))),
     }
 }

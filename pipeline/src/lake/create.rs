@@ -7,6 +7,7 @@ use object_store::path::Path;
 use serde_json::json;
 use tributary_backends::world::World;
 use tributary_schemas::columns::PARTITION_COLUMNS;
+use uuid::Uuid;
 
 /// Commits between two checkpoints.
 pub(super) const CHECKPOINT_EVERY: u64 = 100;
@@ -17,14 +18,14 @@ pub(super) const CHECKPOINT_EVERY: u64 = 100;
 pub(super) async fn create(store: &Store, world: &dyn World, root: &Path, schema: &Schema) -> Result<(), LakeError> {
     let now = world.now_micros() / 1_000;
     let id = world.uuid_v7();
-    let body = first_commit(schema, &id.to_string(), now)?;
-    match store.create(&load::commit_path(root, 0), body).await {
+    let body = first_commit(schema, id, now)?;
+    match store.create(&load::commit_path(root, 0), body.into()).await {
         Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-        Err(error) => Err(LakeError::of_store(root, error)),
+        Err(error) => Err(LakeError::not_put(root, error)),
     }
 }
 
-fn first_commit(schema: &Schema, id: &str, now: i64) -> Result<Vec<u8>, LakeError> {
+fn first_commit(schema: &Schema, id: Uuid, now: i64) -> Result<Vec<u8>, LakeError> {
     let failed = |error: &dyn std::fmt::Display| LakeError::Halted(format!("a schema that Delta cannot hold: {error}"));
     let schema = StructType::try_from_arrow(schema).map_err(|error| failed(&error))?;
     let schema = serde_json::to_string(&schema).map_err(|error| failed(&error))?;
@@ -35,7 +36,7 @@ fn first_commit(schema: &Schema, id: &str, now: i64) -> Result<Vec<u8>, LakeErro
         "writerFeatures": ["deletionVectors"],
     }});
     let metadata = json!({"metaData": {
-        "id": id,
+        "id": id.to_string(),
         "format": {"provider": "parquet", "options": {}},
         "schemaString": schema,
         "partitionColumns": PARTITION_COLUMNS,
@@ -47,5 +48,5 @@ fn first_commit(schema: &Schema, id: &str, now: i64) -> Result<Vec<u8>, LakeErro
         },
         "createdTime": now,
     }});
-    actions::to_commit(now, "CREATE TABLE", &[protocol, metadata]).map_err(|error| failed(&error))
+    actions::to_commit(now, "CREATE TABLE", id, &[protocol, metadata]).map_err(|error| failed(&error))
 }

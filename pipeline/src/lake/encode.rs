@@ -18,7 +18,7 @@ use parquet::{
     },
     schema::types::{ColumnPath, SchemaDescriptor},
 };
-use std::sync::Arc;
+use std::{io::Write, sync::Arc};
 
 /// Bytes of Arrow data in one row group: large enough to compress and scan well, small enough to be read in parallel.
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -64,13 +64,12 @@ impl Encoder {
         Ok(Self { schema, parquet, usual, small, plain })
     }
 
-    /// Writes `rows` as one file into `file`, which is emptied first.
-    pub(super) fn encode(&self, rows: &RecordBatch, file: &mut Vec<u8>) -> Result<(), LakeError> {
-        file.clear();
+    /// Writes `rows` as one file.
+    pub(super) fn encode(&self, rows: &RecordBatch, file: &mut (dyn Write + Send)) -> Result<(), LakeError> {
         self.write(rows, file).map_err(not_encoded)
     }
 
-    fn write(&self, rows: &RecordBatch, file: &mut Vec<u8>) -> Result<(), ParquetError> {
+    fn write(&self, rows: &RecordBatch, file: &mut (dyn Write + Send)) -> Result<(), ParquetError> {
         let properties = match rows.num_rows() {
             ..PLAIN_ROWS => &self.plain,
             PLAIN_ROWS..SMALL_ROWS => &self.small,

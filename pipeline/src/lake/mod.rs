@@ -2,10 +2,13 @@
 //!
 //! A chunk's way through this module:
 //!
+//! 0. [`Lake::open`] finds the store behind a URL (`open`); [`Lake::prove`] has it show that it creates an object only
+//!    once (`prove`).
 //! 1. [`Lake::table`] opens a workspace's table (`load`: the kernel's snapshot of the newest checkpoint and the commits
 //!    after it) or makes it (`create`). The handle keeps the version's live files and `txn`s in memory (`state`).
 //! 2. [`Table::write`] orders the rows by partition and event time (`split`), cuts them into Parquet files
-//!    (`encode`, `stats`) and makes all of them durable at once (`durable`).
+//!    (`encode`, `stats`) and makes all of them durable: on a local disk at once (`durable`), elsewhere piece by piece
+//!    (`upload`).
 //! 3. [`Table::commit`] marks overwritten rows in deletion vectors (`deletion`) and puts one commit file that nobody
 //!    else may have put (`commit`, `actions`); the handle moves on in memory, without reading the log again.
 //! 4. Every hundredth commit writes a checkpoint (`checkpoint`).
@@ -25,19 +28,23 @@ mod encode;
 mod error;
 mod keys;
 mod load;
+mod open;
 mod parquet_object;
 mod partition;
+mod prove;
 mod split;
 mod state;
 mod stats;
 mod store;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod upload;
 mod write;
 
 pub use check::Unreferenced;
 pub use error::LakeError;
+pub use open::StoreOptions;
 pub use table::Table;
 
 use arrow::datatypes::SchemaRef;
@@ -56,6 +63,8 @@ pub struct Lake {
     world: Arc<dyn World>,
     /// Ends with `/`.
     url: Url,
+    /// Names the object by which the store is tried.
+    probe: Uuid,
 }
 
 /// A file that the version holds.
@@ -109,16 +118,50 @@ pub struct KeyRow {
 }
 
 impl Lake {
-    /// Opens the lake at `url` (`file://` …), creating the directory.
+    /// The lake at `url`: `file://`, whose directory is created, or `s3://`, `gs://`, `az://`, with credentials and
+    /// endpoint from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). Nothing is asked of a store yet: see
+    /// [`Self::prove`].
     ///
     /// # Errors
     /// [`LakeError::Unavailable`] when the directory cannot be made, [`LakeError::Halted`] for a URL that is no lake.
     pub fn open(url: &Url, world: Arc<dyn World>) -> Result<Self, LakeError> {
+        Self::open_with(url, &open::environment(), world)
+    }
+
+    /// The same with settings that do not come from the environment.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(url: &Url, options: &StoreOptions, world: Arc<dyn World>) -> Result<Self, LakeError> {
         let mut url = url.clone();
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { store: Store::open(&url)?, world, url })
+        let probe = world.uuid_v7();
+        Ok(Self { store: Store::open(&url, options)?, world, url, probe })
+    }
+
+    /// Asks the store whether it serves us, and has it show that it creates an object only once, which the commits rely
+    /// on. Done at most once in a process, and by [`Self::table`] at the latest.
+    ///
+    /// # Errors
+    /// [`LakeError::Halted`] when the store lacks create-only puts, refuses the credentials or has no such bucket, with
+    /// what to do; [`LakeError::Unavailable`] when it does not answer.
+    pub async fn prove(&self) -> Result<(), LakeError> {
+        self.store.prove(&object_path(&self.url)?, self.probe).await
+    }
+
+    /// Asks the store one small thing, for a health check.
+    ///
+    /// # Errors
+    /// [`LakeError::Unavailable`] when it does not answer or will not serve us.
+    pub async fn answers(&self) -> Result<(), LakeError> {
+        let root = object_path(&self.url)?;
+        if self.store.local {
+            return self.store.directories(&root).await.map(drop);
+        }
+        // That it is not there is an answer; a bucket that is not there is another one.
+        self.store.get(&root.join("_ready")).await.map(drop)
     }
 
     /// URL of a workspace's `records` table; ends with `/`.
@@ -147,13 +190,14 @@ impl Lake {
     }
 
     async fn table_of(&self, workspace: &str, schema: fn() -> SchemaRef) -> Result<Table, LakeError> {
+        self.prove().await?;
         if let Some(table) = self.existing(workspace).await? {
             return Ok(table);
         }
         let url = self.table_url(workspace);
         create::create(&self.store, &*self.world, &object_path(&url)?, &schema()).await?;
         let table = self.existing(workspace).await?;
-        table.ok_or_else(|| LakeError::corrupt(format!("{url}_delta_log"), "it is missing though it was just written"))
+        table.ok_or_else(|| LakeError::Unavailable(format!("{url}_delta_log is not there though it was just written")))
     }
 
     /// The workspace's table, if there is one.

@@ -1,13 +1,14 @@
-//! Objects of the lake: where they are, how they become durable, and the kernel's engine on the same store.
+//! Objects of the lake: how they become durable, and the kernel's engine on the same store.
 
-use super::LakeError;
+use super::{LakeError, error::refusal, open, prove, upload::Uploads};
 use bytes::Bytes;
 use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder, executor::tokio::TokioMultiThreadExecutor};
-use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, local::LocalFileSystem, path::Path};
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::mpsc;
+use tokio::sync::OnceCell;
 use url::Url;
+use uuid::Uuid;
 
 /// Requests that are under way at once.
 pub(super) const CONCURRENCY: usize = 16;
@@ -21,6 +22,10 @@ pub(super) struct Store {
     engine: Arc<KernelEngine>,
     /// True when objects are files of this machine.
     pub(super) local: bool,
+    /// Set once the store has shown its create-only puts; shared by all handles.
+    proven: Arc<OnceCell<()>>,
+    /// Bounds what all tables together have on its way to the store.
+    pub(super) uploads: Uploads,
 }
 
 impl std::fmt::Debug for Store {
@@ -31,26 +36,21 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// The store behind `url`; a local directory is created.
-    pub(super) fn open(url: &Url) -> Result<Self, LakeError> {
-        let local = url.scheme() == "file";
-        let objects: Arc<dyn ObjectStore> = if local {
-            let directory = local_path(url)?;
-            std::fs::create_dir_all(&directory).map_err(|error| LakeError::of_io(&directory, &error))?;
-            // Without fsync an acknowledged record could be lost with the power: the log is cut behind the lake.
-            Arc::new(LocalFileSystem::new().with_fsync(true))
-        } else {
-            let (objects, _) = object_store::parse_url(url)
-                .map_err(|error| LakeError::Halted(format!("{url} is no lake that this build can open: {error}")))?;
-            Arc::from(objects)
-        };
-        Self::over(objects, local)
+    pub(super) fn open(url: &Url, options: &[(String, String)]) -> Result<Self, LakeError> {
+        Self::over(open::open(url, options)?, url.scheme() == "file")
     }
 
     /// The same over a given store.
     pub(super) fn over(objects: Arc<dyn ObjectStore>, local: bool) -> Result<Self, LakeError> {
         let executor = Arc::new(TokioMultiThreadExecutor::new(kernel_runtime()?.clone()));
         let engine = DefaultEngineBuilder::new(objects.clone()).with_task_executor(executor).build();
-        Ok(Self { objects, engine: Arc::new(engine), local })
+        let uploads = Uploads::to(objects.clone());
+        Ok(Self { objects, engine: Arc::new(engine), local, proven: Arc::default(), uploads })
+    }
+
+    /// Has the store show, once in this process, that two writers cannot both create one object.
+    pub(super) async fn prove(&self, root: &Path, id: Uuid) -> Result<(), LakeError> {
+        self.proven.get_or_try_init(|| prove::create_only(self, root, id)).await.copied()
     }
 
     /// For readers of Parquet.
@@ -72,7 +72,8 @@ impl Store {
         let read = async { self.objects.get(path).await?.bytes().await };
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            // Without the bucket there is nothing to say about the object.
+            Err(error @ object_store::Error::NotFound { .. }) if refusal(&error).is_none() => Ok(None),
             Err(error) => Err(LakeError::of_store(path, error)),
         }
     }
@@ -87,18 +88,25 @@ impl Store {
     }
 
     /// Puts an object that must not exist yet: one of two racers gets [`object_store::Error::AlreadyExists`].
-    pub(super) async fn create(&self, path: &Path, bytes: Vec<u8>) -> Result<(), object_store::Error> {
+    ///
+    /// An error is no proof that nothing was put, and `AlreadyExists` none that somebody else did: the answer may have
+    /// been lost, and the client may have asked again and met its own object.
+    pub(super) async fn create(&self, path: &Path, bytes: Bytes) -> Result<(), object_store::Error> {
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        self.objects.put_opts(path, Bytes::from(bytes).into(), create).await.map(drop)
+        self.objects.put_opts(path, bytes.into(), create).await.map(drop)
     }
 
-    /// Puts objects as they come, several at once.
-    pub(super) async fn put_all(&self, objects: mpsc::Receiver<(Path, Bytes)>) -> Result<(), LakeError> {
-        let objects = stream::unfold(objects, async |mut objects| Some((objects.recv().await?, objects)));
-        let puts = objects.map(|(path, bytes)| async move {
-            self.objects.put(&path, bytes.into()).await.map_err(|error| LakeError::of_store(&path, error))
-        });
-        puts.buffer_unordered(CONCURRENCY).try_for_each(async |_| Ok(())).await
+    /// Puts an object under a name that nobody else has.
+    pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), LakeError> {
+        self.objects.put(path, bytes.into()).await.map(drop).map_err(|error| LakeError::not_put(path, error))
+    }
+
+    /// Removes an object; that there is none is well.
+    pub(super) async fn delete(&self, path: &Path) -> Result<(), LakeError> {
+        match self.objects.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(LakeError::of_store(path, error)),
+        }
     }
 
     /// Everything below `prefix`, in no order.
@@ -115,11 +123,6 @@ impl Store {
         names.sort();
         Ok(names)
     }
-}
-
-/// The directory of a `file://` URL.
-pub(super) fn local_path(url: &Url) -> Result<std::path::PathBuf, LakeError> {
-    url.to_file_path().map_err(|()| LakeError::Halted(format!("{url} is not a path of this machine")))
 }
 
 /// The kernel is synchronous code over an asynchronous store: its calls wait on a blocking thread for work that runs

@@ -4,23 +4,19 @@ use super::{
     LakeError, LiveFile, WrittenFile, WrittenFiles,
     durable::UnsyncedFiles,
     encode::Encoder,
-    partition,
+    open, partition,
     split::{self, Ordered, Run},
     state::Entry,
     stats,
-    store::{self, Store},
+    store::Store,
+    upload::Files,
 };
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
 use object_store::path::Path;
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::{io::Write, sync::Arc};
 use tributary_backends::world::World;
 use url::Url;
 use uuid::Uuid;
-
-/// Encoded files that wait for their upload.
-const UPLOADS_WAITING: usize = 4;
 
 /// Where one chunk's files go.
 pub(super) struct Target {
@@ -33,24 +29,24 @@ pub(super) struct Target {
 
 /// Where an encoded file goes.
 enum Sink {
-    Disk(UnsyncedFiles),
-    Upload(mpsc::Sender<(Path, Bytes)>),
+    /// With the buffer that every file is encoded into.
+    Disk(UnsyncedFiles, Vec<u8>),
+    Upload(Files),
 }
 
-/// Orders, encodes and stores the rows; one encoded file at a time is in memory, and a few that are being uploaded.
+/// Orders, encodes and stores the rows. On a local disk one encoded file at a time is in memory, elsewhere what is being
+/// uploaded.
 pub(super) async fn write(target: Target, rows: RecordBatch) -> Result<WrittenFiles, LakeError> {
-    let written = if target.store.local {
-        let sink = Sink::Disk(UnsyncedFiles::below(store::local_path(&target.url)?));
-        on_blocking_thread(target, sink, rows).await?
-    } else {
-        let (sender, waiting) = mpsc::channel(UPLOADS_WAITING);
-        let store = target.store.clone();
-        let encode = on_blocking_thread(target, Sink::Upload(sender), rows);
-        let (written, uploaded) = tokio::join!(encode, store.put_all(waiting));
-        uploaded?;
-        written?
-    };
-    Ok(written)
+    if target.store.local {
+        let sink = Sink::Disk(UnsyncedFiles::below(open::local_path(&target.url)?), Vec::new());
+        return on_blocking_thread(target, sink, rows).await;
+    }
+    let (files, jobs) = target.store.uploads.start();
+    let encode = on_blocking_thread(target, Sink::Upload(files), rows);
+    let (written, uploaded) = tokio::join!(encode, jobs.run());
+    // When an upload fails the encoder cannot go on; that is not what is to be told.
+    uploaded?;
+    written
 }
 
 async fn on_blocking_thread(target: Target, sink: Sink, rows: RecordBatch) -> Result<WrittenFiles, LakeError> {
@@ -63,15 +59,12 @@ fn encode_all(target: &Target, mut sink: Sink, rows: &RecordBatch) -> Result<Wri
     let encoder = Encoder::new(ordered.rows.schema())?;
     let modified = target.world.now_micros() / 1_000;
     let mut files = Vec::with_capacity(ordered.runs.len());
-    let mut encoded = Vec::new();
     for run in &ordered.runs {
         let rows = ordered.rows.slice(run.start, run.rows);
-        encoder.encode(&rows, &mut encoded)?;
         let id = target.world.uuid_v7();
         let path = partition::file_path(&run.values, target.lane, id);
-        sink.put(target, &path, &encoded)?;
-        let live =
-            LiveFile { id, lane: target.lane, path, rows: run.rows as u64, deleted: 0, size: encoded.len() as u64 };
+        let size = sink.put(target, &path, |file| encoder.encode(&rows, file))?;
+        let live = LiveFile { id, lane: target.lane, path, rows: run.rows as u64, deleted: 0, size };
         let stats = Some(stats::of(&rows)?.into_boxed_str());
         files.push(WrittenFile(Entry { live, stats, modified, vector: None }));
     }
@@ -93,21 +86,31 @@ fn places(ordered: &Ordered, ids: &[Uuid]) -> Vec<(Uuid, u32)> {
 }
 
 impl Sink {
-    fn put(&mut self, target: &Target, path: &str, bytes: &[u8]) -> Result<(), LakeError> {
+    /// Stores what `encode` writes; its size in bytes.
+    fn put(
+        &mut self,
+        target: &Target,
+        path: &str,
+        encode: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), LakeError>,
+    ) -> Result<u64, LakeError> {
         match self {
-            Self::Disk(files) => files.write(path, bytes),
-            Self::Upload(sender) => {
-                let object = super::below(&target.root, path)?;
-                // The other end is gone when an upload failed, and that error is the one to tell.
-                let sent = sender.blocking_send((object, Bytes::copy_from_slice(bytes)));
-                sent.map_err(|_| LakeError::Unavailable("uploads have stopped".to_owned()))
+            Self::Disk(files, buffer) => {
+                buffer.clear();
+                encode(buffer)?;
+                files.write(path, buffer)?;
+                Ok(buffer.len() as u64)
+            }
+            Self::Upload(files) => {
+                let mut file = files.file(super::below(&target.root, path)?);
+                encode(&mut file)?;
+                file.finish()
             }
         }
     }
 
     fn finish(self) -> Result<(), LakeError> {
         match self {
-            Self::Disk(files) => files.sync(),
+            Self::Disk(files, _) => files.sync(),
             Self::Upload(_) => Ok(()),
         }
     }

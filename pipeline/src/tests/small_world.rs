@@ -10,7 +10,7 @@ use crate::{
     context::{BUDGET_UNIT, Context, Health},
     dedup::Outcomes,
     index,
-    lake::Lake,
+    lake::{self, Lake},
     lane::Lane,
     lane_table::TxnNames,
     metrics::Metrics,
@@ -70,8 +70,7 @@ impl SmallWorld {
     pub(crate) fn new(lanes: Lanes) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tables = tables::embedded::open(&dir.path().join("tables")).unwrap();
-        let url = url::Url::from_directory_path(dir.path().join("lake")).unwrap();
-        let lake = Lake::open(&url, Arc::new(SystemWorld)).unwrap();
+        let lake = lake::tests::fresh_lake(&dir.path().join("lake"), Arc::new(SystemWorld));
         Self {
             _dir: dir,
             tables,

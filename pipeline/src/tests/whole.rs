@@ -4,7 +4,7 @@ use super::{
     mortal::Fate,
     small_world::{Rec, SmallWorld, quick},
 };
-use crate::{Config, Pipeline, PipelineError, drained};
+use crate::{Config, Pipeline, PipelineError, drained, lake};
 use bytes::Bytes;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -116,9 +116,8 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     let mut world = SmallWorld::new(Lanes { partitions: 1, spread: 1 });
     world.tables.put_batch(batch_row("never")).await.unwrap();
     // The lake refuses to open a table whose log is not one.
-    let log = world.lake.table_url("w0").join("_delta_log/").unwrap().to_file_path().unwrap();
-    std::fs::create_dir_all(&log).unwrap();
-    std::fs::write(log.join("00000000000000000000.json"), b"no commit").unwrap();
+    let commit = "_delta_log/00000000000000000000.json";
+    lake::tests::put(&world.lake, "w0", commit, b"no commit").await;
     world.send("b", &[Rec { workspace: 0, who: 1, content: 1 }]);
 
     let (fate, stop) = (Fate::immortal(), CancellationToken::new());
@@ -140,7 +139,7 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     assert_eq!(context.metrics.records("landed"), 0);
 
     // Once that is mended, another run lands what this one could not.
-    std::fs::remove_dir_all(&log).unwrap();
+    lake::tests::remove(&world.lake, "w0", commit).await;
     let stop = CancellationToken::new();
     let running = tokio::spawn(again.run(stop.clone()));
     let landed = async {

@@ -2,17 +2,11 @@
 
 use serde_json::{Value, json};
 use std::{
-    fs::File,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, OnceLock},
 };
-
-const VERSION: &str = "1.5.5";
-/// The last is what DuckDB's Python client reads times with a zone by.
-const PACKAGES: [&str; 4] =
-    ["duckdb==1.5.5", "duckdb-extensions==1.5.5", "duckdb-extension-delta==1.5.5", "pytz==2025.2"];
 
 /// Runs one statement and gives its rows.
 ///
@@ -70,24 +64,10 @@ impl Duck {
     }
 }
 
-/// The official packages, installed once into the target directory.
-fn installed() -> PathBuf {
-    // …/target/<profile>/tributary → …/target
-    let binary = Path::new(env!("CARGO_BIN_EXE_tributary"));
-    let target = binary.parent().and_then(Path::parent).expect("a target directory");
-    let place = target.join(format!("duckdb-{VERSION}"));
-    let lock = File::create(target.join(format!("duckdb-{VERSION}.lock"))).expect("a lock file");
-    lock.lock().expect("the lock");
-    if !place.join("complete").exists() {
-        eprintln!("installing DuckDB {VERSION} with its delta extension into {}", place.display());
-        let status = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
-            .args(["--upgrade", "--target"])
-            .arg(&place)
-            .args(PACKAGES)
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "pip cannot install DuckDB {VERSION}");
-        std::fs::write(place.join("complete"), "").expect("a note that it is complete");
-    }
-    place
+/// The official packages, installed once.
+fn installed() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/services/duckdb.sh");
+    let run = Command::new(script).stderr(Stdio::inherit()).output().expect("the script runs");
+    assert!(run.status.success(), "DuckDB cannot be installed");
+    String::from_utf8(run.stdout).expect("a path").trim().to_owned()
 }

@@ -3,13 +3,13 @@
 use super::{
     Home,
     faulty::{Fault, FaultyStore},
-    land, live,
+    land, live, log_entry,
     rows::{self, Row},
 };
-use crate::lake::{Lake, LakeError, Table, TableCommit, store::Store};
+use crate::lake::{Lake, LakeError, Table, TableCommit, deletion, object_path, store::Store};
+use object_store::local::LocalFileSystem;
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -27,16 +27,12 @@ fn assert_corrupt<T>(answer: Result<T, LakeError>, part: &str) {
 
 /// A lake on a store that fails when told to.
 fn faulty(home: &Home) -> (Arc<FaultyStore>, Lake) {
-    let store = Arc::new(FaultyStore::new());
+    // Without waiting for the disk, which is not what these tests are about.
+    let under = if home.lake.store.local { Arc::new(LocalFileSystem::new()) } else { home.objects() };
+    let store = Arc::new(FaultyStore::over(under));
     let mut lake = home.lake.clone();
     lake.store = Store::over(store.clone(), false).unwrap();
     (store, lake)
-}
-
-fn flip(path: &Path, place: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[place] ^= 0x10;
-    std::fs::write(path, bytes).unwrap();
 }
 
 #[tokio::test]
@@ -47,17 +43,17 @@ async fn a_corrupt_newest_commit_is_named() {
     for number in 0..3 {
         land(&mut table, &[row(number)]).await;
     }
-    let entry = home.log_entry(3);
-    let sound = std::fs::read(&entry).unwrap();
+    let entry = log_entry(3);
+    let sound = home.read(&entry).await;
     let damages: [&[u8]; 4] = [b"", b"\n", b"\xff\xfe garbage", &sound[..sound.len() - 30]];
     for damage in damages {
-        std::fs::write(&entry, damage).unwrap();
+        home.write(&entry, damage).await;
         assert_corrupt(home.lake.existing("acme").await, "00000000000000000003.json");
         assert_corrupt(behind.refresh().await, "00000000000000000003.json");
         assert_eq!(behind.version(), 2, "the handle stands before the corrupt commit");
     }
-    std::fs::write(&entry, sound).unwrap();
-    flip(&entry, 400);
+    home.write(&entry, sound).await;
+    home.flip(&entry, 500).await;
     assert_corrupt(home.lake.existing("acme").await, "00000000000000000003.json");
 }
 
@@ -67,15 +63,14 @@ async fn a_corrupt_checkpoint_or_hint_is_named() {
     let mut table = home.table().await;
     land(&mut table, &[row(1)]).await;
     table.checkpoint().await.unwrap();
-    let hint = home.file("_delta_log/_last_checkpoint");
-    let sound = std::fs::read(&hint).unwrap();
+    let hint = "_delta_log/_last_checkpoint";
+    let sound = home.read(hint).await;
     for damage in [&b"garbage"[..], b"", b"{}"] {
-        std::fs::write(&hint, damage).unwrap();
+        home.write(hint, damage).await;
         assert_corrupt(home.lake.existing("acme").await, "_last_checkpoint");
     }
-    std::fs::write(&hint, sound).unwrap();
-    let checkpoint = home.file("_delta_log/00000000000000000001.checkpoint.parquet");
-    std::fs::write(&checkpoint, b"PAR1 garbage PAR1").unwrap();
+    home.write(hint, sound).await;
+    home.write("_delta_log/00000000000000000001.checkpoint.parquet", b"PAR1 garbage PAR1").await;
     assert_corrupt(home.lake.existing("acme").await, "checkpoint.parquet");
 }
 
@@ -85,17 +80,17 @@ async fn a_corrupt_or_missing_parquet_file_is_named() {
     let mut table = home.table().await;
     let places = land(&mut table, &[row(1), row(2)]).await;
     let file = table.file(&places[0].0).unwrap().clone();
-    let path = home.file(&file.path);
-    let sound = std::fs::read(&path).unwrap();
+    let path = &file.path;
+    let sound = home.read(path).await;
     let read = async |table: &Table| table.keys_since(0, None, &mut |_| ()).await;
     let name = file.id.to_string();
 
-    flip(&path, sound.len() - 6);
+    home.flip(path, sound.len() - 6).await;
     assert_corrupt(read(&table).await, &name);
-    std::fs::write(&path, &sound[..sound.len() / 2]).unwrap();
+    home.write(path, &sound[..sound.len() / 2]).await;
     assert_corrupt(read(&table).await, &name);
     assert_eq!(table.missing_or_resized().await.unwrap().len(), 1);
-    std::fs::remove_file(&path).unwrap();
+    home.remove(path).await;
     assert_corrupt(read(&table).await, &name);
     assert_eq!(table.missing_or_resized().await.unwrap().len(), 1);
 }
@@ -107,10 +102,9 @@ async fn a_corrupt_deletion_vector_is_named() {
     let places = land(&mut table, &[row(1), row(2)]).await;
     let deletes = BTreeMap::from([(places[0].0, vec![places[0].1])]);
     table.commit(TableCommit { deletes, ..TableCommit::default() }).await.unwrap();
-    let root = home.file("");
-    let names = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let name = names.into_iter().find(|name| name.starts_with("deletion_vector_")).unwrap();
-    flip(&root.join(&name), 20);
+    let vector = table.state.files[&places[0].0].vector.clone().unwrap();
+    let name = deletion::file_of(table.url(), &vector).unwrap().unwrap().filename().unwrap().to_owned();
+    home.flip(&name, 20).await;
     assert_corrupt(table.keys_since(0, None, &mut |_| ()).await, &name);
 }
 
@@ -133,18 +127,67 @@ async fn a_full_store_commits_nothing_and_takes_it_later() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_a_conflict_that_txn_settles() {
+async fn a_lost_answer_is_no_lost_commit() {
     let home = Home::new();
     home.table().await;
     let (store, lake) = faulty(&home);
     let mut table = lake.table_of("acme", rows::schema).await.unwrap();
     store.set(Fault::AnswerLost);
     let txns = BTreeMap::from([("lane-0".to_owned(), 7)]);
+    assert_eq!(table.commit(TableCommit { txns, ..TableCommit::default() }).await.unwrap(), 1);
+    assert_eq!(home.table().await.txn("lane-0"), Some(7));
+}
+
+#[tokio::test]
+async fn an_unclear_answer_is_a_conflict_that_txn_settles() {
+    let home = Home::new();
+    home.table().await;
+    let (store, lake) = faulty(&home);
+    let mut table = lake.table_of("acme", rows::schema).await.unwrap();
+    store.set(Fault::AllAnswersLost);
+    let txns = BTreeMap::from([("lane-0".to_owned(), 7)]);
     let unclear = table.commit(TableCommit { txns, ..TableCommit::default() }).await;
     assert!(matches!(unclear, Err(LakeError::Conflict(_))), "{unclear:?}");
     assert_eq!(table.txn("lane-0"), None);
+    store.set(Fault::None);
     table.refresh().await.unwrap();
     assert_eq!((table.version(), table.txn("lane-0")), (1, Some(7)));
+}
+
+#[tokio::test]
+async fn a_refused_put_without_a_winner_is_tried_again() {
+    let home = Home::new();
+    home.table().await;
+    let (store, lake) = faulty(&home);
+    let mut table = lake.table_of("acme", rows::schema).await.unwrap();
+    let commit = || TableCommit { txns: BTreeMap::from([("lane-0".to_owned(), 7)]), ..TableCommit::default() };
+    store.set(Fault::NobodyWins);
+    let refused = table.commit(commit()).await;
+    assert!(matches!(refused, Err(LakeError::Unavailable(_))), "{refused:?}");
+    store.set(Fault::None);
+    assert_eq!(table.commit(commit()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_creates_twice_is_refused() {
+    let home = Home::new();
+    let (store, lake) = faulty(&home);
+    store.set(Fault::CreatesTwice);
+    match lake.table_of("acme", rows::schema).await {
+        Err(LakeError::Halted(reason)) => assert!(reason.contains("create-only"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(objects_of(&home).await, Vec::<String>::new(), "neither a table nor the probe");
+    store.set(Fault::None);
+    lake.prove().await.unwrap();
+    assert_eq!(objects_of(&home).await, Vec::<String>::new(), "the probe is gone");
+    store.set(Fault::CreatesTwice);
+    lake.prove().await.expect("it is asked once");
+}
+
+async fn objects_of(home: &Home) -> Vec<String> {
+    let root = object_path(&home.lake.url).unwrap();
+    home.lake.store.list(&root).await.unwrap().into_iter().map(|object| object.location.to_string()).collect()
 }
 
 #[tokio::test]

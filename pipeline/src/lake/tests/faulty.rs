@@ -3,15 +3,15 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem, path::Path,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// What goes wrong with puts into the Delta log.
+/// What goes wrong with the Delta log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
@@ -19,18 +19,24 @@ pub(super) enum Fault {
     Full,
     /// It is stored, and the answer is lost.
     AnswerLost,
+    /// The same, and nothing can be read.
+    AllAnswersLost,
+    /// Nothing is stored, because of another put that fails as well.
+    NobodyWins,
+    /// An object that exists is replaced, wherever it is.
+    CreatesTwice,
 }
 
 #[derive(Debug)]
 pub(super) struct FaultyStore {
-    under: LocalFileSystem,
+    under: Arc<dyn ObjectStore>,
     pub(super) gets: AtomicUsize,
     pub(super) fault: Mutex<Fault>,
 }
 
 impl FaultyStore {
-    pub(super) fn new() -> Self {
-        Self { under: LocalFileSystem::new(), gets: AtomicUsize::new(0), fault: Mutex::new(Fault::None) }
+    pub(super) fn over(under: Arc<dyn ObjectStore>) -> Self {
+        Self { under, gets: AtomicUsize::new(0), fault: Mutex::new(Fault::None) }
     }
 
     pub(super) fn set(&self, fault: Fault) {
@@ -52,11 +58,18 @@ fn failed(kind: std::io::ErrorKind) -> Error {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let fault = *self.fault.lock().unwrap();
+        let log = location.as_ref().contains("_delta_log");
         match fault {
-            Fault::Full if location.as_ref().contains("_delta_log") => Err(failed(std::io::ErrorKind::StorageFull)),
-            Fault::AnswerLost if location.as_ref().contains("_delta_log") => {
+            Fault::Full if log => Err(failed(std::io::ErrorKind::StorageFull)),
+            Fault::AnswerLost | Fault::AllAnswersLost if log => {
                 self.under.put_opts(location, payload, opts).await?;
                 Err(failed(std::io::ErrorKind::TimedOut))
+            }
+            Fault::NobodyWins if log => {
+                Err(Error::AlreadyExists { path: location.to_string(), source: "409 Conflict".into() })
+            }
+            Fault::CreatesTwice => {
+                self.under.put_opts(location, payload, PutOptions { mode: PutMode::Overwrite, ..opts }).await
             }
             _ => self.under.put_opts(location, payload, opts).await,
         }
@@ -68,6 +81,9 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.gets.fetch_add(1, Ordering::Relaxed);
+        if *self.fault.lock().unwrap() == Fault::AllAnswersLost {
+            return Err(failed(std::io::ErrorKind::TimedOut));
+        }
         self.under.get_opts(location, options).await
     }
 

@@ -1,16 +1,19 @@
-//! The lake against a local directory.
+//! The lake against a local directory; with the feature `services` the same tests against a real S3 server, and those
+//! that only make sense there.
 
 mod faults;
 mod faulty;
+#[cfg(feature = "services")]
+mod minio;
 mod model;
 mod rows;
 mod tables;
 
 use super::{Lake, Table, TableCommit};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -18,7 +21,6 @@ use std::{
 };
 use tempfile::TempDir;
 use tributary_backends::world::World;
-use url::Url;
 
 /// Time that moves one millisecond with each look, and a seeded stream of randomness.
 #[derive(Debug)]
@@ -44,31 +46,75 @@ impl World for SeededWorld {
     }
 }
 
-/// A lake in a fresh directory.
+/// A lake in a fresh place: on the server that the tests were started with, or else in `directory`.
+pub(crate) fn fresh_lake(directory: &std::path::Path, world: Arc<dyn World>) -> Lake {
+    #[cfg(feature = "services")]
+    let url = (directory, minio::fresh_url()).1;
+    #[cfg(not(feature = "services"))]
+    let url = url::Url::from_directory_path(directory).unwrap();
+    Lake::open(&url, world).unwrap()
+}
+
+/// Puts an object into a workspace's table, as no lane would.
+pub(crate) async fn put(lake: &Lake, workspace: &str, path: &str, bytes: impl Into<Vec<u8>>) {
+    let path = super::below(&super::object_path(&lake.table_url(workspace)).unwrap(), path).unwrap();
+    lake.store.objects().put(&path, bytes.into().into()).await.unwrap();
+}
+
+/// Removes an object of a workspace's table.
+pub(crate) async fn remove(lake: &Lake, workspace: &str, path: &str) {
+    let path = super::below(&super::object_path(&lake.table_url(workspace)).unwrap(), path).unwrap();
+    lake.store.delete(&path).await.unwrap();
+}
+
+/// A lake in a fresh place.
 struct Home {
-    directory: TempDir,
+    _directory: TempDir,
     lake: Lake,
 }
 
 impl Home {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let url = Url::from_directory_path(directory.path()).unwrap();
-        let lake = Lake::open(&url, SeededWorld::new(7)).unwrap();
-        Self { directory, lake }
+        let lake = fresh_lake(directory.path(), SeededWorld::new(7));
+        Self { _directory: directory, lake }
     }
 
     async fn table(&self) -> Table {
         self.lake.table_of("acme", rows::schema).await.unwrap()
     }
 
-    fn file(&self, path: &str) -> PathBuf {
-        self.directory.path().join("acme/records").join(path)
+    fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.lake.store.objects()
     }
 
-    fn log_entry(&self, version: u64) -> PathBuf {
-        self.file(&format!("_delta_log/{version:020}.json"))
+    /// An object of the table.
+    fn path(&self, path: &str) -> Path {
+        super::below(&super::object_path(&self.lake.table_url("acme")).unwrap(), path).unwrap()
     }
+
+    async fn read(&self, path: &str) -> Vec<u8> {
+        self.objects().get(&self.path(path)).await.unwrap().bytes().await.unwrap().to_vec()
+    }
+
+    async fn write(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        put(&self.lake, "acme", path, bytes).await;
+    }
+
+    async fn flip(&self, path: &str, place: usize) {
+        let mut bytes = self.read(path).await;
+        bytes[place] ^= 0x10;
+        self.write(path, bytes).await;
+    }
+
+    async fn remove(&self, path: &str) {
+        remove(&self.lake, "acme", path).await;
+    }
+}
+
+/// Path of a commit file below the table.
+fn log_entry(version: u64) -> String {
+    format!("_delta_log/{version:020}.json")
 }
 
 /// Live rows of a lane as the index would be told: identity → version.

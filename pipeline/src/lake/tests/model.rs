@@ -128,7 +128,7 @@ proptest! {
 
     #[test]
     fn live_rows_are_the_models(steps in prop::collection::vec(step(), 1..30)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let home = Home::new();
             let mut writers = [home.table().await, home.table().await];

@@ -108,7 +108,7 @@ async fn keys_since_a_version_are_those_of_new_files_only() {
     assert_eq!(live(&table, 0, Some(seen)).await, BTreeMap::from([(1, 3)]), "a file with a new vector is not new");
     assert_eq!(live(&table, 0, Some(table.version())).await, BTreeMap::new());
 
-    std::fs::remove_file(home.log_entry(2)).unwrap();
+    home.remove(&super::log_entry(2)).await;
     let all = BTreeMap::from([(1, 3), (2, 2)]);
     assert_eq!(live(&table, 0, Some(seen)).await, all, "a log that was cut gives everything");
 }
