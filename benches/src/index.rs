@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Records that are landed on top of what is there.
-const STEP: u64 = 250_000;
+const STEP: u64 = 1_000_000;
 const TARGET_GROWTH: f64 = 1.2;
 const TARGET_RESTART: f64 = 10.0;
 
@@ -28,11 +28,10 @@ pub async fn run(input: &Input, small: u64, large: u64) -> anyhow::Result<Vec<Ro
         }
         let start = restart(input, dir.path(), &mut keys).await?;
         fill(input, dir.path(), keys, STEP, Order::Once).await?;
-        let Drained { cost, peak_mb, .. } = drain_in_child(dir.path(), STEP).await?;
+        let drained = drain_in_child(dir.path(), STEP).await?;
         keys += STEP;
-        // A start reads the part back once; what is left is the cost of the records.
-        let cost = cost - start.cost;
-        let row = Row::new(format!("land on {size} keys")).cost(STEP, cost).peak_mb(peak_mb);
+        let (cost, records) = drained.at_work();
+        let row = Row::new(format!("land on {size} keys")).cost(records, cost).peak_mb(drained.peak_mb);
         costs.push(row.cpu_per_million());
         rows.push(row);
         let row = Row::new(format!("restart on {size} keys, until a record has landed")).cost(1, start.cost);

@@ -57,7 +57,19 @@ pub struct Drained {
     pub peak_mb: f64,
     /// How many records ended in which outcome.
     pub outcomes: Vec<(String, u64)>,
+    /// What it took until the first of them had, and how many had then: a start reads the table's keys first.
+    pub begun: (Cost, u64),
 }
+
+impl Drained {
+    /// What the records took that came to an end once the pipeline was at work, and how many they were.
+    pub fn at_work(&self) -> (Cost, u64) {
+        let (cost, records) = self.begun;
+        (self.cost - cost, self.outcomes.iter().map(|(_, count)| count).sum::<u64>() - records)
+    }
+}
+
+const OUTCOMES: [&str; 4] = ["landed", "overwritten", "unchanged", "dead_lettered"];
 
 /// Lands the backlog in `dir` in a process of its own, so that its memory can be told from everything else's.
 pub async fn drain_in_child(dir: &Path, records: u64) -> anyhow::Result<Drained> {
@@ -79,16 +91,21 @@ pub async fn drain(dir: &Path) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(log.clone(), tables, lake, world, Config::default(), &mut Default::default());
     let (metrics, health, stop) = (pipeline.metrics(), pipeline.health(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));
+    let ended = || OUTCOMES.map(|outcome| metrics.records(outcome)).into_iter().sum::<u64>();
+    let mut begun = None;
     while !drained(&*log).await? {
         health.check().map_err(anyhow::Error::msg)?;
+        if begun.is_none() && ended() > 0 {
+            begun = Some((span.cost()?, ended()));
+        }
         tokio::time::sleep(LOOK).await;
     }
     let (cost, peak_mb) = (span.cost()?, Process::this().peak_mb()?);
     stop.cancel();
     running.await??;
-    let outcomes = ["landed", "overwritten", "unchanged", "dead_lettered"];
-    let outcomes = outcomes.map(|outcome| (outcome.to_owned(), metrics.records(outcome))).to_vec();
-    println!("{}", serde_json::to_string(&Drained { cost, peak_mb, outcomes })?);
+    let begun = begun.unwrap_or((cost, ended()));
+    let outcomes = OUTCOMES.map(|outcome| (outcome.to_owned(), metrics.records(outcome))).to_vec();
+    println!("{}", serde_json::to_string(&Drained { cost, peak_mb, outcomes, begun })?);
     Ok(())
 }
 

@@ -25,6 +25,8 @@ use tributary_schemas::identity::Identity;
 
 /// Entries that one atomic write holds at most, so that no write holds the journal for long.
 const WRITE: usize = 16_384;
+/// Memtables' worth of entries that wait for the disk at most.
+const MEMTABLES: u64 = 2;
 /// Entries that a scan gives at once.
 pub(super) const SLICE: usize = 8_192;
 
@@ -37,6 +39,8 @@ pub(super) struct Index {
     entries: Keyspace,
     parts: Mutex<HashMap<IndexPart, Arc<Part>>>,
     space: Space,
+    /// Bytes of entries in memory beyond which a write waits for the disk.
+    most_unflushed: u64,
 }
 
 /// One part; its lock makes a write and the knowledge about it one step.
@@ -78,7 +82,8 @@ impl Index {
             .classified()?;
         let settings = || KeyspaceCreateOptions::default().max_memtable_size(options.index_memtable_bytes);
         let entries = db.keyspace("entries", settings).classified()?;
-        let index = Self { db, entries, parts: Mutex::default(), space };
+        let most_unflushed = MEMTABLES * options.index_memtable_bytes;
+        let index = Self { db, entries, parts: Mutex::default(), space, most_unflushed };
         index.load_parts()?;
         Ok(index)
     }
@@ -147,6 +152,15 @@ impl Index {
         }
         batch.commit().classified()?;
         *meta = new;
+        self.bound_memory()
+    }
+
+    /// Waits until entries are on the disk when too many are not. fjall's one worker seals and flushes what was
+    /// written, but not while it merges, which can take seconds in which a lane would fill the memory.
+    fn bound_memory(&self) -> Result<(), TablesError> {
+        if self.db.write_buffer_size() > self.most_unflushed {
+            self.entries.rotate_memtable_and_wait().classified()?;
+        }
         Ok(())
     }
 
