@@ -68,6 +68,13 @@ impl WorkspaceLanes {
         // Below `partitions`, which is a u32.
         u32::try_from(lane).unwrap_or(0)
     }
+
+    /// Every lane that a record of the workspace can take.
+    pub fn all(self) -> impl Iterator<Item = u32> {
+        let Self { first, spread, partitions } = self;
+        // As above.
+        (0..spread).map(move |n| u32::try_from((first + n) % partitions).unwrap_or(0))
+    }
 }
 
 /// Partition of a key in the topics that are spread by batch id: the first four bytes of its BLAKE3, big endian, mod

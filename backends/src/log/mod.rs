@@ -79,6 +79,15 @@ pub struct Watermarks {
     pub high: i64,
 }
 
+/// How far a group is in one partition: offsets `done..high` are still to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Its committed offset; the low watermark when it never committed one.
+    pub done: i64,
+    /// One past the last durable offset.
+    pub high: i64,
+}
+
 /// How much to fetch at once.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchLimit {
@@ -142,6 +151,19 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
 
     /// The group's committed offset, if it ever committed one.
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError>;
+
+    /// How far the group is in each partition of the topic, in the order of their numbers. Made to be asked every other
+    /// second: a few questions to the brokers, however many partitions there are.
+    async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
+        let mut all = Vec::new();
+        for partition in 0..self.partitions(topic) {
+            // In this order, so that nobody is ahead of the end.
+            let committed = self.committed(group, topic, partition).await?;
+            let Watermarks { low, high } = self.watermarks(topic, partition).await?;
+            all.push(Progress { done: committed.unwrap_or(low), high });
+        }
+        Ok(all)
+    }
 
     /// Joins a consumer group for one topic; partitions are divided evenly among the group's members.
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError>;

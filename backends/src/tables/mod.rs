@@ -1,4 +1,5 @@
-//! The port `Tables`: API keys, batches and their facts, rejects, attachments, idempotency, and the key index.
+//! The port `Tables`: API keys, batches and their facts, rejects, attachments, idempotency, the key index, and notes
+//! between processes.
 //!
 //! Every write that a promise rests on (keys, batches, facts, idempotency) is durable when its call returns. The key
 //! index is derived from the lake; it may lose its newest writes, but never keeps a watermark that is ahead of them.
@@ -267,5 +268,25 @@ pub trait Settings {
     async fn lanes(&self, wanted: Lanes) -> Result<Lanes, TablesError>;
 }
 
+/// Notes that live processes leave for each other. They may be lost at any time, and be seen late: no promise rests on
+/// them.
+#[async_trait]
+pub trait Board {
+    /// Puts `note` in the place of the process's last one, to live until `until`, and returns all notes on the board that
+    /// live at `now`, in the order of their processes. Times are microseconds since the Unix epoch; a note lives for a
+    /// few seconds and has up to some hundred kilobytes.
+    async fn exchange(
+        &self,
+        board: &str,
+        process: uuid::Uuid,
+        note: &[u8],
+        now: i64,
+        until: i64,
+    ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError>;
+}
+
 /// All of it.
-pub trait Tables: Keys + Batches + Idempotency + KeyIndex + Settings + Send + Sync + std::fmt::Debug + 'static {}
+pub trait Tables:
+    Keys + Batches + Idempotency + KeyIndex + Settings + Board + Send + Sync + std::fmt::Debug + 'static
+{
+}

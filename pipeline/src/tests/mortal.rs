@@ -5,6 +5,7 @@ use std::sync::{
     Arc, Mutex,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
+use tokio::sync::watch;
 use tributary_backends::{log::LogError, tables::*};
 use tributary_schemas::{
     frame::{Attachment, BatchEvent, Reject},
@@ -23,6 +24,8 @@ struct Inner {
     /// Calls that fail with "unavailable" before that.
     away: AtomicU64,
     faults: Mutex<u64>,
+    /// A workspace whose index cannot be finished at the moment.
+    held: watch::Sender<Option<String>>,
 }
 
 /// What is to become of a call.
@@ -48,6 +51,16 @@ impl Fate {
     /// The next `calls` find the backend away.
     pub(crate) fn go_away_for(&self, calls: u64) {
         self.0.away.store(calls, Ordering::SeqCst);
+    }
+
+    /// Holds up every chunk of the workspace behind its commit, until another one is named or none.
+    pub(crate) fn hold(&self, workspace: Option<&str>) {
+        self.0.held.send_replace(workspace.map(str::to_owned));
+    }
+
+    async fn held(&self, workspace: &str) {
+        // Its sender lives in `self`.
+        let _ = self.0.held.subscribe().wait_for(|held| held.as_deref() != Some(workspace)).await;
     }
 
     pub(crate) fn faults(&self) -> u64 {
@@ -109,6 +122,7 @@ impl KeyIndex for MortalTables {
         fated!(self, self.tables.watermark(part))
     }
     async fn set_watermark(&self, part: &IndexPart, table_version: u64) -> Result<(), TablesError> {
+        self.fate.held(&part.workspace).await;
         fated!(self, self.tables.set_watermark(part, table_version))
     }
     async fn scan(
@@ -210,6 +224,20 @@ impl Idempotency for MortalTables {
 impl Settings for MortalTables {
     async fn lanes(&self, wanted: Lanes) -> Result<Lanes, TablesError> {
         self.tables.lanes(wanted).await
+    }
+}
+
+#[async_trait]
+impl Board for MortalTables {
+    async fn exchange(
+        &self,
+        board: &str,
+        process: uuid::Uuid,
+        note: &[u8],
+        now: i64,
+        until: i64,
+    ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError> {
+        self.tables.exchange(board, process, note, now, until).await
     }
 }
 

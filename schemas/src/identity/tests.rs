@@ -57,6 +57,20 @@ fn golden_lanes() {
     assert_eq!(found, GOLDEN_LANES);
 }
 
+/// Whoever asks for all lanes of a workspace must miss none.
+#[test]
+fn all_lanes_of_a_workspace() {
+    for (partitions, spread) in [(1, 1), (4, 1), (4, 4), (64, 3)] {
+        let lanes = Lanes { partitions, spread }.of("acme");
+        let mut seen: Vec<u32> = (0..=255).map(|first| lanes.lane(&Identity([first; 16]))).collect();
+        let mut all: Vec<u32> = lanes.all().collect();
+        seen.sort_unstable();
+        all.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, all);
+    }
+}
+
 const GOLDEN_LANES: [[u32; 3]; 4] = [[3, 58, 55], [3, 62, 59], [3, 50, 47], [3, 62, 59]];
 
 /// The bytes that are hashed, spelt out once, apart from the code that makes them.

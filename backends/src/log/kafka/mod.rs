@@ -24,6 +24,7 @@ mod group;
 mod lease;
 mod options;
 mod producer;
+mod progress;
 mod reader;
 mod reports;
 mod topic_id;
@@ -31,7 +32,7 @@ mod topics;
 
 pub use options::{Compression, Options, Properties};
 
-use super::{Append, LogError, Member, RecordLog, Topic, Watermarks};
+use super::{Append, LogError, Member, Progress, RecordLog, Topic, Watermarks};
 use async_trait::async_trait;
 use producer::Producer;
 use rdkafka::{
@@ -65,7 +66,7 @@ pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     options.check()?;
     let reports = Reports::default();
     let plain = clients::plain(&options, &reports)?;
-    let kafka = Arc::new(Kafka { options, reports, plain });
+    let kafka = Arc::new(Kafka { options, reports, plain, askers: Mutex::default() });
     kafka.listen()?;
     let id = topics::prepare(&kafka).await?;
     let producer = Producer::new(&kafka.options, &kafka.reports)?;
@@ -78,6 +79,8 @@ struct Kafka {
     reports: Reports,
     /// Belongs to no group.
     plain: BaseConsumer<Reports>,
+    /// Ask for what groups have committed without being in them, by the group's name; see [`progress`].
+    askers: Mutex<HashMap<String, Arc<BaseConsumer<Reports>>>>,
 }
 
 impl Kafka {
@@ -184,12 +187,14 @@ impl RecordLog for KafkaLog {
         self.check(topic, partition)?;
         self.check_group(group)?;
         let (kafka, group) = (self.0.kafka.clone(), group.to_owned());
-        blocking(move || {
-            // Asks for the group without being in it.
-            let consumer: BaseConsumer<Reports> = clients::consumer(&kafka.options, &group, kafka.reports.clone())?;
-            Ok(committed(&consumer, &kafka.options.topic(topic), &[partition])?.remove(&partition))
-        })
-        .await
+        blocking(move || kafka.committed(&group, topic, &[partition]).map(|mut offsets| offsets.remove(&partition)))
+            .await
+    }
+
+    async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
+        self.check_group(group)?;
+        let (kafka, group) = (self.0.kafka.clone(), group.to_owned());
+        blocking(move || kafka.progress(&group, topic)).await
     }
 
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {

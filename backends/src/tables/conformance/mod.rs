@@ -1,7 +1,7 @@
 //! What every `Tables` must do, as one suite that takes a factory.
 //!
 //! It knows the port alone. An implementation's tests give a [`Factory`] and await each of [`keys::run`],
-//! [`batches::run`], [`idempotency::run`], [`index::run`] and [`settings`]; a check that fails panics.
+//! [`batches::run`], [`idempotency::run`], [`index::run`], [`settings`] and [`board`]; a check that fails panics.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a check fails by panicking")]
 
@@ -9,6 +9,7 @@ use super::Tables;
 use async_trait::async_trait;
 use std::sync::Arc;
 use tributary_schemas::identity::Lanes;
+use uuid::Uuid;
 
 pub mod batches;
 pub mod idempotency;
@@ -51,4 +52,28 @@ pub async fn settings(factory: &dyn Factory) {
     let racers = (1..=8).map(|n| tables.lanes(Lanes { partitions: n, spread: 1 }));
     let answers = futures::future::try_join_all(racers).await.unwrap();
     assert!(answers.iter().all(|answer| *answer == answers[0]), "all must see the same lanes: {answers:?}");
+}
+
+/// Notes are seen by all, one for each process, until they expire.
+pub async fn board(factory: &dyn Factory) {
+    const NOW: i64 = 1_700_000_000_000_000;
+    const SECOND: i64 = 1_000_000;
+    let place = factory.place().await;
+    let tables = place.open().await;
+    let process = Uuid::from_u128;
+    let exchange = async |board, id, note: &str, now| {
+        let all = tables.exchange(board, process(id), note.as_bytes(), now, now + 3 * SECOND).await.unwrap();
+        let text = |(process, note): (Uuid, Vec<u8>)| (process.as_u128(), String::from_utf8(note).unwrap());
+        all.into_iter().map(text).collect::<Vec<_>>()
+    };
+    let notes = |notes: &[(u128, &str)]| notes.iter().map(|(id, note)| (*id, (*note).to_owned())).collect::<Vec<_>>();
+    assert_eq!(exchange("rates", 2, "b", NOW).await, notes(&[(2, "b")]));
+    assert_eq!(exchange("rates", 1, "a", NOW + SECOND).await, notes(&[(1, "a"), (2, "b")]));
+    assert_eq!(
+        exchange("rates", 1, "", NOW + SECOND).await,
+        notes(&[(1, ""), (2, "b")]),
+        "in the place of the last one"
+    );
+    assert_eq!(exchange("others", 3, "c", NOW + SECOND).await, notes(&[(3, "c")]), "boards are apart");
+    assert_eq!(exchange("rates", 1, "a", NOW + 3 * SECOND).await, notes(&[(1, "a")]), "the other one has expired");
 }

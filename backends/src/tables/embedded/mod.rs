@@ -15,6 +15,7 @@
 //! write that a crash cut off.
 
 mod batches;
+mod board;
 mod codec;
 mod committer;
 mod failure;
@@ -30,10 +31,11 @@ mod state;
 mod tests;
 
 use super::{
-    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Hold, Idempotency, IndexPart, KeyIndex, Keys,
-    Location, Reservation, Settings, Tables, TablesError,
+    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Hold, Idempotency, IndexPart, KeyIndex,
+    Keys, Location, Reservation, Settings, Tables, TablesError,
 };
 use async_trait::async_trait;
+use board::Notes;
 use committer::Committer;
 use failure::stopped;
 use index::Index;
@@ -101,7 +103,7 @@ pub fn open_with(dir: &Path, options: &Options) -> Result<Arc<dyn Tables>, Table
     let state = Arc::new(State::open(&dir.join("state"), options)?);
     let index = Arc::new(Index::open_or_begin_anew(&dir.join("index"), options, &space)?);
     let committer = Committer::start(Arc::clone(&state), space)?;
-    Ok(Arc::new(Embedded { committer, state, index }))
+    Ok(Arc::new(Embedded { committer, state, index, notes: Notes::default() }))
 }
 
 /// The committer comes first, for it must have ended when the databases close.
@@ -110,6 +112,7 @@ struct Embedded {
     committer: Committer,
     state: Arc<State>,
     index: Arc<Index>,
+    notes: Notes,
 }
 
 impl Embedded {
@@ -305,6 +308,20 @@ impl KeyIndex for Embedded {
 impl Settings for Embedded {
     async fn lanes(&self, wanted: Lanes) -> Result<Lanes, TablesError> {
         self.committer.change(move |state| settings::lanes(state, wanted)).await
+    }
+}
+
+#[async_trait]
+impl Board for Embedded {
+    async fn exchange(
+        &self,
+        board: &str,
+        process: uuid::Uuid,
+        note: &[u8],
+        now: i64,
+        until: i64,
+    ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError> {
+        Ok(self.notes.exchange(board, process, note, now, until))
     }
 }
 

@@ -65,6 +65,11 @@ async fn conforms_in_settings() {
 }
 
 #[tokio::test]
+async fn conforms_in_notes() {
+    conformance::board(&Directories).await;
+}
+
+#[tokio::test]
 async fn refuses_writes_without_room_and_goes_on_with_it() {
     use tributary_schemas::identity::Lanes;
     let dir = tempfile::tempdir().unwrap();
