@@ -35,7 +35,11 @@ impl Up {
     pub async fn start(binary: &Binary, dir: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(&binary.binary);
         command.arg("up").arg("--data").arg(dir).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.args(["--rate-limit", "0", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command
+            .args(["--rate-limit", "0", "--max-lag", "0", "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.binary.display()))?;
         let pid = child.id().context("it ended at once")?;
         let mut lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();

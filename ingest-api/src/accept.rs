@@ -101,6 +101,7 @@ async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failur
     drop(held);
     crash::point("accept.after_append");
     count(api, &response, body_len);
+    api.pressure.took(&order.key.workspace, body_len);
     to_json(&response)
 }
 

@@ -29,7 +29,7 @@ const MINUTE: i64 = 60_000_000;
 pub struct Gate {
     tables: Arc<dyn Tables>,
     world: Arc<dyn World>,
-    rates: Rates,
+    pub(crate) rates: Rates,
     believed_for: Duration,
     lookups: Cache<[u8; 32], Arc<Lookup>>,
 }

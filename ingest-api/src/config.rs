@@ -42,16 +42,29 @@ impl Default for Limits {
 pub struct Load {
     /// Requests per second of a key that has no rate of its own, with a burst of as many; default 10, 0: no limit.
     pub rate_limit: u32,
+    /// How often processes tell each other what keys were asked for, so that rates hold over all of them; default 1 s.
+    pub rate_exchange: Duration,
     /// Bytes of bodies and of what is made of them in flight, over all requests; default 96 MiB. Beyond it requests
     /// get 503: less protects the machine's memory, more accepts larger bursts.
     pub memory_budget: usize,
+    /// How far a lane may be behind before its senders get 429; default 2 min, 0: no limit. Behind is the time that a
+    /// record accepted now takes to reach the lake. The default outlasts a pipeline that is restarted or handed over
+    /// (a session of 30 s, then catching up), is a fifth of the landing deadline, so that what was accepted still lands
+    /// in time, and at 50 MB/s comes to 6 GB of disk. More rides out longer outages; less keeps the log smaller.
+    pub max_lag: Duration,
     /// Open connections; default 1,024. Further ones wait in the kernel's queue.
     pub max_connections: usize,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { rate_limit: 10, memory_budget: 96 * 1024 * 1024, max_connections: 1_024 }
+        Self {
+            rate_limit: 10,
+            rate_exchange: Duration::from_secs(1),
+            memory_budget: 96 * 1024 * 1024,
+            max_lag: Duration::from_secs(120),
+            max_connections: 1_024,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! 1. [`serve`] takes the connection: at most so many, none that dawdles over its head.
 //! 2. [`auth`] finds the key's workspace, counts the request against the key's rate ([`rate`]), checks the permission.
+//!    [`pressure`] says whether the lake keeps up with the workspace's lanes.
 //! 3. [`body`] reads the body within the size limit and the memory [`budget`], no slower than a sender may be.
 //! 4. [`accept`] takes over in a task of its own: [`decode`] decompresses, [`idempotency`] recognises a repeat.
 //! 5. [`split`] finds the records, `schemas::record::parse` reads each, [`batch`] applies the rules of a batch.
@@ -28,6 +29,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod metrics;
 pub mod openapi;
+pub mod pressure;
 pub mod rate;
 pub mod routes;
 mod server;
@@ -42,6 +44,7 @@ use auth::Gate;
 use budget::Budget;
 use cpu::Cpu;
 use governor::clock::DefaultClock;
+use pressure::Pressure;
 use prometheus_client::registry::Registry;
 use rate::Rates;
 use std::{
@@ -70,6 +73,7 @@ pub struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) gate: Gate,
     pub(crate) budget: Budget,
+    pub(crate) pressure: Pressure,
     pub(crate) cpu: Cpu,
     /// Batches being accepted, which outlive their connection.
     pub(crate) accepting: TaskTracker,
@@ -100,6 +104,7 @@ impl Api {
         let rates = Rates::new(config.load.rate_limit, DefaultClock::default());
         let gate = Gate::new(tables.clone(), world.clone(), rates, config.timeouts.key_cache);
         let budget = Budget::new(config.load.memory_budget, metrics.memory.clone());
+        let pressure = Pressure::new(config.load.max_lag, metrics.lanes.clone());
         Self(Arc::new(Inner {
             log,
             tables,
@@ -109,6 +114,7 @@ impl Api {
             metrics,
             gate,
             budget,
+            pressure,
             cpu: Cpu::default(),
             accepting: TaskTracker::new(),
             stopping: CancellationToken::new(),

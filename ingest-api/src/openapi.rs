@@ -50,7 +50,12 @@ const ERRORS: [(&str, bool, &str); 10] = [
     ("408", true, "The body came too slowly"),
     ("413", true, "The body is too large, before or after decompression"),
     ("415", true, "Not a content type or encoding that is taken"),
-    ("429", false, "Too many requests with this key, or the same request is being processed: wait retryAfter seconds"),
+    (
+        "429",
+        false,
+        "Too many requests with this key, the same request is being processed, or the lake is behind with this \
+         workspace: wait retryAfter seconds",
+    ),
     ("500", false, "A bug on our side"),
     ("503", false, "A backend is away or too much is going on: wait retryAfter seconds"),
 ];

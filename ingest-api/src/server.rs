@@ -1,6 +1,6 @@
 //! Connections: how many, how long they may take over a request's head, and how they end.
 
-use crate::{Api, metrics::Counted, routes};
+use crate::{Api, metrics::Counted, rate::share, routes};
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
@@ -33,7 +33,11 @@ pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> 
         running: TaskTracker::new(),
         abort: CancellationToken::new(),
     };
-    connections.take_from(listener, &stop).await;
+    tokio::select! {
+        () = connections.take_from(listener, &stop) => {}
+        never = api.pressure.watch(&*api.log, &api.lanes) => match never {},
+        never = share::keep(&api, api.config.load.rate_exchange) => match never {},
+    }
     api.stopping.cancel();
     connections.finish().await;
     Ok(())

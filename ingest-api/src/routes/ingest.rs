@@ -72,6 +72,7 @@ pub async fn post(State(api): State<Api>, request: Request) -> Result<Response, 
 /// What the request's head says, in the order in which it is checked.
 async fn order(api: &Api, parts: &mut Parts) -> Result<Order, Failure> {
     let key = api.gate.admit(&parts.headers, Permission::Write).await?;
+    api.pressure.admit(&key.workspace, &api.lanes)?;
     let form = form_of(&parts.headers)?;
     let encoding = encoding_of(&parts.headers)?;
     let query: IngestQuery = routes::query(parts).await?;

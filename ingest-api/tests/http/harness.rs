@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_backends::{
     log::{Append, Change, FetchLimit, LogError, Member, Message, RecordLog, Topic, Watermarks, embedded as log},
     tables::{Permission, Tables, embedded as tables},
-    world::{SystemWorld, World},
+    world::SystemWorld,
 };
 use tributary_ingest_api::{Api, Config, keys, serve};
 use tributary_schemas::{frame::RecordDecoder, identity::Lanes};
@@ -60,26 +60,42 @@ pub async fn start() -> Server {
 
 /// Starts a server without a rate limit unless `change` sets one.
 pub async fn start_with(change: impl FnOnce(&mut Config)) -> Server {
+    let dir = tempfile::tempdir().expect("directory");
+    let options = log::Options { lanes: LANES, ..log::Options::default() };
+    let log = log::open(&dir.path().join("log"), options, Arc::new(SystemWorld)).expect("log");
+    let log = Arc::new(Switchable::new(log));
+    let tables = tables::open(&dir.path().join("tables")).expect("tables");
+    let mut server = start_on(log, tables, dir, change).await;
+    server.key = server.add_key("default", &[Permission::Read, Permission::Write], None).await.1;
+    server
+}
+
+/// Another process, so to say, on the same log and tables.
+pub async fn start_beside(first: &Server, change: impl FnOnce(&mut Config)) -> Server {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut server = start_on(first.log.clone(), first.tables.clone(), dir, change).await;
+    server.key = first.key.clone();
+    server
+}
+
+async fn start_on(
+    log: Arc<Switchable>,
+    tables: Arc<dyn Tables>,
+    dir: TempDir,
+    change: impl FnOnce(&mut Config),
+) -> Server {
     let mut config = Config::default();
     config.load.rate_limit = 0;
     change(&mut config);
-    let dir = tempfile::tempdir().expect("directory");
-    let world: Arc<dyn World> = Arc::new(SystemWorld);
-    let options = log::Options { lanes: LANES, ..log::Options::default() };
-    let log = log::open(&dir.path().join("log"), options, world.clone()).expect("log");
-    let log = Arc::new(Switchable::new(log));
-    let tables = tables::open(&dir.path().join("tables")).expect("tables");
     let mut registry = Registry::default();
-    let api = Api::new(log.clone(), tables.clone(), world, LANES, config, &mut registry);
+    let api = Api::new(log.clone(), tables.clone(), Arc::new(SystemWorld), LANES, config, &mut registry);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
     let address = listener.local_addr().expect("address");
     let stop = CancellationToken::new();
     let serving = Some(tokio::spawn(serve(api, listener, stop.clone())));
     let client = Client::builder().no_proxy().build().expect("client");
     let registry = Arc::new(registry);
-    let mut server = Server { address, client, key: String::new(), log, tables, registry, stop, serving, _dir: dir };
-    server.key = server.add_key("default", &[Permission::Read, Permission::Write], None).await.1;
-    server
+    Server { address, client, key: String::new(), log, tables, registry, stop, serving, _dir: dir }
 }
 
 impl Server {

@@ -1,6 +1,6 @@
 //! Who may do what, and how often.
 
-use crate::harness::{answer, lines, record, start, start_with};
+use crate::harness::{answer, lines, record, start, start_beside, start_with};
 use reqwest::{Method, StatusCode};
 use std::time::{Duration, Instant};
 use tributary_backends::{
@@ -90,4 +90,28 @@ async fn the_use_of_a_key_is_noted_to_the_minute() {
         tokio::task::yield_now().await;
     };
     assert!(used >= before - 60_000_000 && used <= SystemWorld.now_micros());
+}
+
+/// The first second is left out: until the processes have told each other, each gives out the whole rate.
+#[tokio::test]
+async fn a_rate_holds_over_two_processes() {
+    const RATE: u32 = 40;
+    let limited = |config: &mut tributary_ingest_api::Config| {
+        config.load.rate_limit = RATE;
+        config.load.rate_exchange = Duration::from_millis(100);
+    };
+    let first = start_with(limited).await;
+    let second = start_beside(&first, limited).await;
+    let flood = async |time: Duration| {
+        let (started, mut passed) = (Instant::now(), 0);
+        while started.elapsed() < time {
+            let (one, two) = tokio::join!(first.get("/api/v1/ingest/batches"), second.get("/api/v1/ingest/batches"));
+            passed += [one, two].iter().filter(|answer| answer.status == StatusCode::OK).count();
+        }
+        (passed as f64, started.elapsed().as_secs_f64() * f64::from(RATE))
+    };
+    flood(Duration::from_secs(1)).await;
+    let (passed, allowed) = flood(Duration::from_secs(3)).await;
+    assert!(passed <= allowed * 1.4, "{passed} of {allowed}, and each process by itself would give as much");
+    assert!(passed >= 40.0, "{passed} of {allowed}");
 }

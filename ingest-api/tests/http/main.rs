@@ -9,4 +9,5 @@ mod harness;
 mod idempotency;
 mod keys;
 mod load;
+mod pressure;
 mod wire;

@@ -51,6 +51,9 @@ pub struct UpArgs {
     /// Requests per second and key, for keys without a rate of their own; 0: any number
     #[arg(long, env = "TRIBUTARY_RATE_LIMIT", value_name = "N", default_value_t = 10)]
     pub rate_limit: u32,
+    /// Senders get 429 while what they send would take longer than this to reach the lake; 0: never
+    #[arg(long, env = "TRIBUTARY_MAX_LAG", value_name = "TIME", default_value = "2m", value_parser = cli::duration)]
+    pub max_lag: Duration,
     /// Lanes (partitions of the records topic) of a new data directory; fixed from then on [default: 4]
     #[arg(long, env = "TRIBUTARY_LANES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub lanes: Option<u32>,

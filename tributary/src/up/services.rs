@@ -139,6 +139,7 @@ fn new_pipeline(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> 
 fn new_api(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> Api {
     let mut config = tributary_ingest_api::Config::default();
     config.load.rate_limit = args.rate_limit;
+    config.load.max_lag = args.max_lag;
     config.timeouts.stop = ANSWERED_BY - Duration::from_secs(1);
     let state = &backends.state;
     Api::new(backends.log.clone(), state.tables.clone(), state.world.clone(), backends.lanes, config, registry)
