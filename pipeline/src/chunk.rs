@@ -36,10 +36,6 @@ pub(crate) struct NormalizedChunk {
     pub(crate) dead: Vec<DeadLetter>,
     /// How many of `dead` name no workspace that can be trusted, so that no table counts them.
     pub(crate) dead_without_table: u64,
-    /// Said once everything is committed: (workspace, batch, fact).
-    pub(crate) facts: Vec<(String, String, Fact)>,
-    /// Of its records; said likewise.
-    pub(crate) attachments: Option<Attachments>,
     /// As in [`RawChunk`]; the columns need it still.
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) held: Option<OwnedSemaphorePermit>,
@@ -59,6 +55,10 @@ pub(crate) struct TableChunk {
     pub(crate) seen: Vec<Seen>,
     /// Offsets of its dead letters.
     pub(crate) dead: Vec<i64>,
+    /// Of its records; said once they are committed.
+    pub(crate) attachments: Option<Attachments>,
+    /// By batch; said after that.
+    pub(crate) facts: Vec<(String, Fact)>,
 }
 
 /// The rows that have to be written, and those that they replace.

@@ -2,24 +2,17 @@
 
 use crate::{
     chunk::{NormalizedChunk, RawChunk},
-    context::{Context, encode},
+    context::Context,
     intake::Intake,
-    normalize::{Attachments, normalize},
+    normalize::normalize,
     open_tables::OpenTables,
     trouble::{Trouble, patiently},
 };
-use bytes::Bytes;
 use std::sync::Arc;
 use tokio::{task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tributary_backends::{
-    crash,
-    log::{PartitionReader, Topic},
-};
-use tributary_schemas::{
-    batch::Fact,
-    frame::{BatchEvent, RecordDecoder},
-};
+use tributary_backends::{crash, log::PartitionReader};
+use tributary_schemas::frame::RecordDecoder;
 
 pub(crate) struct Lane {
     context: Arc<Context>,
@@ -61,8 +54,6 @@ impl Lane {
         let mut chunk = self.normalize(raw).await?;
         self.put_aside(&chunk).await?;
         self.tables.land(std::mem::take(&mut chunk.tables)).await?;
-        self.emit_attachments(chunk.attachments.take()).await?;
-        self.emit_facts(&chunk).await?;
         Ok(chunk.next)
     }
 
@@ -84,37 +75,4 @@ impl Lane {
         self.context.metrics.count("dead_lettered", chunk.dead_without_table);
         Ok(())
     }
-
-    /// Says what there is to fetch, also when the chunk was in already, as with facts: those may tell of a landed batch
-    /// only once its attachments are in the log.
-    async fn emit_attachments(&self, attachments: Option<Attachments>) -> Result<(), Trouble> {
-        let Some(mut attachments) = attachments else { return Ok(()) };
-        loop {
-            let messages = attachments.next_messages();
-            if messages.is_empty() {
-                break;
-            }
-            self.context.append(Topic::Attachments, messages).await?;
-        }
-        crash::point("lane.after_attachments");
-        Ok(())
-    }
-
-    /// Says what has landed, also when the chunk was in already: the facts may not have been said then. Before the
-    /// offsets move, because afterwards nobody would know that they are still to be said.
-    async fn emit_facts(&self, chunk: &NormalizedChunk) -> Result<(), Trouble> {
-        let events = landed_events(chunk, self.context.world.now_micros());
-        self.context.append(Topic::BatchEvents, events).await?;
-        crash::point("lane.after_facts");
-        Ok(())
-    }
-}
-
-/// The chunk's facts as messages.
-fn landed_events(chunk: &NormalizedChunk, at: i64) -> Vec<(Bytes, Bytes)> {
-    let message = |(workspace, batch_id, fact): &(String, String, Fact)| {
-        let event = BatchEvent { workspace: workspace.clone(), batch_id: batch_id.clone(), at, fact: fact.clone() };
-        (Bytes::from(batch_id.clone()), encode(&event))
-    };
-    chunk.facts.iter().map(message).collect()
 }

@@ -8,8 +8,9 @@
 //!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
 //! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, and
 //!    [`lake`] is the Delta table itself.
-//! 5. The lane says what there is to fetch and what has landed, and commits its offsets; `small_topics` brings
-//!    attachments, facts and rejected records into the tables; `sweep` fails batches that never landed.
+//! 5. `say` says of each table what there is to fetch and what has landed, then the lane commits its offsets;
+//!    `small_topics` brings attachments, facts and rejected records into the tables; `sweep` fails batches that never landed, once
+//!    `passage` says that nothing in the log can land them any more.
 //! 6. [`check`] proves that it all agrees.
 //!
 //! # Exactly once
@@ -40,7 +41,9 @@ mod lane_table;
 pub mod metrics;
 mod normalize;
 mod open_tables;
+mod passage;
 mod pipeline;
+mod say;
 mod small_topics;
 mod sweep;
 mod take;

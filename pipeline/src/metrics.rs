@@ -42,6 +42,8 @@ pub struct Metrics {
     pub(crate) index_rebuilds: Counter,
     /// Chunks, or parts of them, that a table had already.
     pub(crate) replayed: Counter,
+    /// Batches that were failed for not having landed in time. One that heals stays counted.
+    pub(crate) overdue_batches: Counter,
 }
 
 impl Metrics {
@@ -57,8 +59,10 @@ impl Metrics {
             conflicts: Counter::default(),
             index_rebuilds: Counter::default(),
             replayed: Counter::default(),
+            overdue_batches: Counter::default(),
         };
-        let Self { records, chunk_records, chunk_bytes, stages, lag, conflicts, index_rebuilds, replayed } = &metrics;
+        let Self { records, chunk_records, chunk_bytes, stages, lag, .. } = &metrics;
+        let Self { conflicts, index_rebuilds, replayed, overdue_batches, .. } = &metrics;
         registry.register("tributary_records", "Records by their outcome", records.clone());
         registry.register("tributary_chunk_records", "Records of a chunk", chunk_records.clone());
         registry.register_with_unit("tributary_chunk", "Raw size of a chunk", Unit::Bytes, chunk_bytes.clone());
@@ -72,6 +76,11 @@ impl Metrics {
         registry.register("tributary_commit_conflicts", "Table commits that lost a race", conflicts.clone());
         registry.register("tributary_index_rebuilds", "Index parts rebuilt from the lake", index_rebuilds.clone());
         registry.register("tributary_replayed_records", "Records skipped as already landed", replayed.clone());
+        registry.register(
+            "tributary_overdue_batches",
+            "Batches failed for not landing in time",
+            overdue_batches.clone(),
+        );
         for outcome in ["landed", "overwritten", "unchanged", "rejected", "dead_lettered"] {
             // A counter that is zero must be seen, or a rate over it starts with a gap.
             metrics.count(outcome, 0);

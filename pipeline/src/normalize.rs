@@ -68,11 +68,11 @@ pub(crate) fn normalize(
             groups.of(workspace).rows.push(row);
         }
     }
-    let facts = facts(lane, &frames, &groups)?;
-    let sound = groups.parts.iter().flat_map(|group| &group.rows);
-    let owned = sound.filter_map(|row| Some((*row, seen.get(*row as usize)?.identity)));
-    let attachments = Attachments::of(&frames, owned)?;
-    let table = |Group { workspace, rows: picked, dead }: Group| {
+    let table = |group: Group| {
+        let facts = facts(lane, &frames, &group)?;
+        let Group { workspace, rows: picked, dead } = group;
+        let owned = picked.iter().filter_map(|row| Some((*row, seen.get(*row as usize)?.identity)));
+        let attachments = Attachments::of(&frames, owned)?;
         let whole = picked.len() == rows.num_rows();
         let pick = |n: &u32| *n as usize;
         Ok(TableChunk {
@@ -83,10 +83,12 @@ pub(crate) fn normalize(
             offsets: picked.iter().filter_map(|n| offsets.get(pick(n))).copied().collect(),
             seen: picked.iter().filter_map(|n| seen.get(pick(n))).copied().collect(),
             dead,
+            attachments,
+            facts,
         })
     };
     let tables = groups.parts.into_iter().map(table).collect::<Result<_, ArrowError>>()?;
-    Ok(NormalizedChunk { next, tables, dead, dead_without_table, facts, attachments, held: raw.held })
+    Ok(NormalizedChunk { next, tables, dead, dead_without_table, held: raw.held })
 }
 
 type Decoded<'m> = (RecordBatch, Vec<&'m Message>, Vec<(&'m Message, String)>);
@@ -153,21 +155,20 @@ impl Groups {
     }
 }
 
-/// What may be said about batches once the chunk is committed: the last record that a batch sent to this lane is in.
-fn facts(lane: u32, frames: &RecordBatch, groups: &Groups) -> Result<Vec<(String, String, Fact)>, ArrowError> {
+/// What may be said about a workspace's batches once its part of the chunk is committed: the last record that a batch
+/// sent to this lane is in.
+fn facts(lane: u32, frames: &RecordBatch, group: &Group) -> Result<Vec<(String, Fact)>, ArrowError> {
     let lanes_in_batch: &Int64Array = frames
         .column_by_name("lanes_in_batch")
         .and_then(|column| column.as_primitive_opt::<Int64Type>())
         .ok_or_else(|| missing("lanes_in_batch"))?;
     let batches = text(frames, "batch_id")?;
-    let mut facts = Vec::new();
-    for Group { workspace, rows, .. } in &groups.parts {
-        for row in rows.iter().map(|row| *row as usize).filter(|row| lanes_in_batch.is_valid(*row)) {
-            let lanes_in_batch = u32::try_from(lanes_in_batch.value(row)).unwrap_or(u32::MAX);
-            facts.push((workspace.clone(), batches.value(row).to_owned(), Fact::Landed { lane, lanes_in_batch }));
-        }
-    }
-    Ok(facts)
+    let last = group.rows.iter().map(|row| *row as usize).filter(|row| lanes_in_batch.is_valid(*row));
+    let fact = |row| {
+        let lanes_in_batch = u32::try_from(lanes_in_batch.value(row)).unwrap_or(u32::MAX);
+        (batches.value(row).to_owned(), Fact::Landed { lane, lanes_in_batch })
+    };
+    Ok(last.map(fact).collect())
 }
 
 fn seen(rows: &RecordBatch) -> Result<Vec<Seen>, ArrowError> {

@@ -1,6 +1,6 @@
 //! The tables that a lane has open: a bounded number, the one not used for longest goes first.
 
-use crate::{chunk::TableChunk, context::Context, lane_table::LaneTable, trouble::Trouble};
+use crate::{chunk::TableChunk, context::Context, lane_table::LaneTable, say, trouble::Trouble};
 use futures::{TryStreamExt, stream::FuturesUnordered};
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,9 +22,11 @@ impl OpenTables {
         Self { context, lane, tables: HashMap::new(), uses: 0 }
     }
 
-    /// Lands each table's part of a chunk, a few at a time. A table is taken out while it is worked on: when that ends
+    /// Lands each table's part of a chunk, a few at a time, and says so of each as soon as it has. The smallest go first:
+    /// a tenant waits only for tables that have less to do than its own, and for none that has more. A table is taken out while it is worked on: when that ends
     /// in trouble it is opened afresh the next time.
-    pub(crate) async fn land(&mut self, parts: Vec<TableChunk>) -> Result<(), Trouble> {
+    pub(crate) async fn land(&mut self, mut parts: Vec<TableChunk>) -> Result<(), Trouble> {
+        parts.sort_by_key(|part| part.rows.num_rows());
         let at_once = self.context.config.concurrent_tables.max(1);
         let mut working = FuturesUnordered::new();
         for part in parts {
@@ -59,8 +61,10 @@ async fn land_one(
 ) -> Result<(String, LaneTable), Trouble> {
     let mut table = match open {
         Some(table) => table,
-        None => LaneTable::open(context, &part.workspace, lane).await?,
+        None => LaneTable::open(context.clone(), &part.workspace, lane).await?,
     };
     table.land(&part).await?;
-    Ok((part.workspace, table))
+    let workspace = part.workspace.clone();
+    say::landed(&context, part).await?;
+    Ok((workspace, table))
 }

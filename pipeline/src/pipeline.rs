@@ -7,7 +7,7 @@ use crate::{
     lake::Lake,
     lane::Lane,
     metrics::Metrics,
-    small_topics, sweep,
+    small_topics,
     trouble::Patience,
 };
 use prometheus_client::registry::Registry;
@@ -101,7 +101,6 @@ impl Pipeline {
             consume(context.clone(), events, stop.clone(), |context, reader, stop| {
                 Box::pin(small_topics::batch_events(context, reader, stop))
             }),
-            sweep::sweep(context.clone(), stop.clone()),
         );
         let faults = context.health.faults();
         if faults.is_empty() { Ok(()) } else { Err(PipelineError::Halted(faults)) }

@@ -5,6 +5,7 @@
 use crate::{
     consumer::next_messages,
     context::Context,
+    sweep::sweep,
     trouble::{Trouble, patiently},
 };
 use std::sync::Arc;
@@ -12,8 +13,26 @@ use tokio_util::sync::CancellationToken;
 use tributary_backends::log::{Message, PartitionReader, Topic};
 use tributary_schemas::frame::{Attachment, BatchEvent, DeadLetter, Frame, Reject};
 
-/// Facts about batches → the tables.
+/// Facts about batches → the tables. Whoever has the first partition also sweeps.
 pub(crate) async fn batch_events(
+    context: Arc<Context>,
+    reader: Box<dyn PartitionReader>,
+    stop: CancellationToken,
+) -> Result<(), Trouble> {
+    if reader.partition() > 0 {
+        return store_facts(context, reader, stop).await;
+    }
+    let sweeping = stop.child_token();
+    let stop_sweeping = sweeping.clone().drop_guard();
+    let storing = async {
+        let stored = store_facts(context.clone(), reader, stop).await;
+        drop(stop_sweeping);
+        stored
+    };
+    tokio::join!(storing, sweep(context.clone(), sweeping)).0
+}
+
+async fn store_facts(
     context: Arc<Context>,
     mut reader: Box<dyn PartitionReader>,
     stop: CancellationToken,

@@ -1,8 +1,10 @@
 //! Lanes against real tables and a real lake, with a log in memory that can fail, and die, at any call.
 
 mod exactly_once;
+mod fairness;
 mod faults;
 mod memory_log;
 mod mortal;
+mod overdue;
 mod small_world;
 mod whole;

@@ -20,7 +20,7 @@ use tributary_schemas::{
     identity::Lanes,
 };
 
-const TWO_LANES: Lanes = Lanes { partitions: 2, spread: 2 };
+pub(super) const TWO_LANES: Lanes = Lanes { partitions: 2, spread: 2 };
 
 fn encoded(frame: &impl Frame) -> Bytes {
     let mut bytes = Vec::new();
@@ -28,7 +28,7 @@ fn encoded(frame: &impl Frame) -> Bytes {
     bytes.into()
 }
 
-fn batch_row(batch_id: &str) -> BatchRow {
+pub(super) fn batch_row(batch_id: &str) -> BatchRow {
     BatchRow {
         workspace: "w0".into(),
         batch_id: batch_id.into(),
@@ -45,7 +45,7 @@ fn batch_row(batch_id: &str) -> BatchRow {
 }
 
 /// Facts of a batch, once `is_there` says that they are all there.
-async fn facts_when(world: &SmallWorld, batch: &str, is_there: impl Fn(&[Fact]) -> bool) -> Vec<Fact> {
+pub(super) async fn facts_when(world: &SmallWorld, batch: &str, is_there: impl Fn(&[Fact]) -> bool) -> Vec<Fact> {
     let look = async {
         loop {
             let found = world.tables.batch("w0", batch).await.unwrap().expect("its row is there");
@@ -121,7 +121,9 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     world.send("b", &[Rec { workspace: 0, who: 1, content: 1 }]);
 
     let (fate, stop) = (Fate::immortal(), CancellationToken::new());
-    let config = Config { sweep_interval: Duration::from_millis(20), ..quick(10) };
+    // The lane that stands is waited for as long as the deadline.
+    let (sweep_interval, landing_deadline) = (Duration::from_millis(20), Duration::from_millis(200));
+    let config = Config { sweep_interval, landing_deadline, ..quick(10) };
     let pipeline = Pipeline { context: world.process(config, &fate) };
     let (health, context, again) = (pipeline.health(), Arc::clone(&pipeline.context), pipeline.clone());
     let running = tokio::spawn(pipeline.run(stop.clone()));

@@ -47,11 +47,14 @@ fn chunk(messages: Vec<Message>) -> NormalizedChunk {
     normalize(&mut RecordDecoder::new(), 0, 0, RawChunk { messages, ..RawChunk::default() }).unwrap()
 }
 
-/// All slices of a chunk's messages.
+/// All slices of a chunk's messages, table after table.
 fn slices(chunk: &mut NormalizedChunk) -> Vec<Vec<(Bytes, Bytes)>> {
-    let Some(mut attachments) = chunk.attachments.take() else { return Vec::new() };
-    let slices = std::iter::from_fn(|| Some(attachments.next_messages()).filter(|messages| !messages.is_empty()));
-    slices.collect()
+    let mut slices = Vec::new();
+    for mut attachments in chunk.tables.iter_mut().filter_map(|table| table.attachments.take()) {
+        let next = || Some(attachments.next_messages()).filter(|messages| !messages.is_empty());
+        slices.extend(std::iter::from_fn(next));
+    }
+    slices
 }
 
 /// Who they are of: workspace, record and place.
@@ -102,8 +105,9 @@ fn each_attachment_becomes_a_message_with_all_that_was_said_of_it() {
 
 #[test]
 fn a_chunk_without_any_holds_nothing() {
-    assert!(chunk(vec![message(0, "w", &[]).0, message(1, "v", &[]).0]).attachments.is_none());
-    assert!(chunk(Vec::new()).attachments.is_none());
+    let chunk = chunk(vec![message(0, "w", &[]).0, message(1, "v", &[]).0]);
+    assert_eq!(chunk.tables.len(), 2);
+    assert!(chunk.tables.iter().all(|table| table.attachments.is_none()));
 }
 
 /// What goes to `dead-letters` is no record of the batch; its neighbours are said all the same.
