@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-services=(kafka minio)
+services=(kafka cassandra minio)
 trap 'for service in "${services[@]}"; do "tests/services/$service.sh" stop || true; done' EXIT
 
 for service in "${services[@]}"; do
@@ -13,9 +13,10 @@ for service in "${services[@]}"; do
     eval "$environment"
     set +a
 done
-echo "cluster.sh: Kafka at $TRIBUTARY_TEST_KAFKA, S3 at $AWS_ENDPOINT_URL"
+echo "cluster.sh: Kafka at $TRIBUTARY_TEST_KAFKA, CQL at $TRIBUTARY_TEST_CQL, S3 at $AWS_ENDPOINT_URL"
 # With --workspace, so that what `cargo test --workspace` has compiled serves here too.
-cargo test --workspace --features tributary-backends/kafka,tributary-backends/conformance --test kafka -- "$@"
+features=tributary-backends/kafka,tributary-backends/cql,tributary-backends/conformance
+cargo test --workspace --features "$features" --test kafka --test cql -- "$@"
 # The lake and the lanes on the object store, and what they do when it fails.
-cargo test --workspace --features tributary-backends/kafka,tributary-backends/conformance,tributary-pipeline/services \
+cargo test --workspace --features "$features,tributary-pipeline/services" \
     --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"

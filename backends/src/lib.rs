@@ -3,7 +3,7 @@
 //! | port | on one machine | in a cluster |
 //! |---|---|---|
 //! | [`log::RecordLog`] | [`log::embedded`] | Kafka: `log::kafka`, with the feature `kafka` |
-//! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB |
+//! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB or Cassandra: `tables::cql`, with the feature `cql` |
 //!
 //! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and randomness.
 

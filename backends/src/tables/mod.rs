@@ -15,6 +15,8 @@ use tributary_schemas::{
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "cql")]
+pub mod cql;
 pub mod embedded;
 
 /// Classified by what the caller must do.
@@ -289,4 +291,17 @@ pub trait Board {
 pub trait Tables:
     Keys + Batches + Idempotency + KeyIndex + Settings + Board + Send + Sync + std::fmt::Debug + 'static
 {
+}
+
+/// Sorts by identity, and of several entries of one identity keeps the one with the highest table version (of equal
+/// ones the last): one write cannot hold a key twice.
+fn keep_winners(entries: &mut Vec<(Identity, Location)>) {
+    entries.sort_by_key(|(identity, location)| (*identity, location.table_version));
+    entries.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            *kept = *later;
+        }
+        same
+    });
 }

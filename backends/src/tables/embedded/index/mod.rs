@@ -12,7 +12,7 @@ use super::{
     failure::{Classified, stopped},
     space::Space,
 };
-use crate::tables::{IndexPart, Location, TablesError};
+use crate::tables::{IndexPart, Location, TablesError, keep_winners};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use layout::Meta;
 use std::{
@@ -252,17 +252,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn entries_of(number: u32) -> std::ops::RangeInclusive<[u8; layout::ENTRY_KEY_BYTES]> {
     layout::entry_key(number, &Identity([0; 16]))..=layout::entry_key(number, &Identity([0xFF; 16]))
-}
-
-/// Sorts by identity, and of several entries of one identity keeps the one with the highest table version (of equal
-/// ones the last): one atomic write cannot hold a key twice.
-fn keep_winners(entries: &mut Vec<Entry>) {
-    entries.sort_by_key(|(identity, location)| (*identity, location.table_version));
-    entries.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
-        if same {
-            *kept = *later;
-        }
-        same
-    });
 }
