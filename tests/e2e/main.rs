@@ -15,4 +15,5 @@ mod kills;
 mod load;
 mod overwrite;
 mod restart;
+mod roles;
 mod send;

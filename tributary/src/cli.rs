@@ -1,6 +1,6 @@
 //! The command line's grammar. What each command does is in the module of its name.
 
-use crate::{batches, keys, lake, logging, send, settings, up};
+use crate::{batches, cluster::ScyllaArgs, keys, lake, logging, send, settings, up};
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -33,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process: API, pipeline and lake
     Up(up::UpArgs),
+    /// Run the API, as one of many processes on Kafka and ScyllaDB
+    Serve(up::ServeArgs),
+    /// Run lanes, as one of many processes on Kafka and ScyllaDB
+    Pipeline(up::PipelineArgs),
     /// Send NDJSON or JSON files as batches
     Send(send::SendArgs),
     /// Create, list and revoke API keys
@@ -48,7 +52,7 @@ pub enum Command {
     Config(settings::ConfigArgs),
 }
 
-/// Where the embedded state is.
+/// Where the state is.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Directory of the embedded log and tables
@@ -57,6 +61,23 @@ pub struct Place {
     /// Where the Delta tables are: a directory or a file:// URL [default: DIR/lake]
     #[arg(long, env = "TRIBUTARY_LAKE", value_name = "URL")]
     pub lake: Option<String>,
+    #[command(flatten)]
+    pub scylla: ScyllaArgs,
+}
+
+impl Place {
+    /// Whether other processes can have the tables open too.
+    pub fn is_shared(&self) -> bool {
+        !self.scylla.scylla.is_empty()
+    }
+}
+
+#[cfg(test)]
+impl Place {
+    /// All of it in one directory.
+    pub fn embedded(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), lake: None, scylla: ScyllaArgs::default() }
+    }
 }
 
 /// Where the API is and who asks.

@@ -2,7 +2,8 @@
 //!
 //! | module | commands |
 //! |---|---|
-//! | [`up`] | `up`: API, pipeline and lake in one process |
+//! | [`up`] | `up`: API, pipeline and lake in one process; `serve` and `pipeline`: its halves |
+//! | [`backends`] | log, tables and lake, opened from one set of flags; [`cluster`] those on servers |
 //! | [`send`] | `send`: the reference client |
 //! | [`batches`] | `batches …`: what the API says about batches |
 //! | [`keys`], [`lake`] | commands on embedded state, through [`control`]: in the running process, or in this one |
@@ -10,8 +11,10 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage.
 
+mod backends;
 mod batches;
 mod cli;
+mod cluster;
 mod control;
 mod keys;
 mod lake;
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let quiet = !matches!(cli.command, Command::Up(_));
+    let quiet = !matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Pipeline(_));
     logging::start(&cli.logging, quiet)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
@@ -65,6 +68,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => up::run(args).await,
+        Command::Serve(args) => up::serve(args).await,
+        Command::Pipeline(args) => up::pipeline(args).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Batches(command) => batches::run(command).await,
         Command::Lake(command) => lake::run(command).await,

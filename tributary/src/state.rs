@@ -1,11 +1,12 @@
-//! The embedded state of one data directory, under its lock.
+//! What commands work on: tables and lake.
 
-use crate::cli::Place;
+use crate::{cli::Place, cluster};
 use anyhow::{Context, bail};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::task::spawn_blocking;
 use tributary_backends::{
     data_dir::DataDir,
     tables::{self, Tables},
@@ -14,7 +15,7 @@ use tributary_backends::{
 use tributary_pipeline::lake::Lake;
 use url::Url;
 
-/// What every command on embedded state works on.
+/// Tables and lake.
 #[derive(Debug)]
 pub struct State {
     /// Keys, batches, rejects, idempotency, key index.
@@ -33,16 +34,28 @@ pub fn lock(data: &Path) -> anyhow::Result<DataDir> {
 }
 
 impl State {
-    /// Opens tables and lake; the caller holds the directory's lock.
-    pub fn open(directory: &DataDir, place: &Place) -> anyhow::Result<Self> {
+    /// Opens tables and lake. `directory` is the data directory under its lock, which embedded tables need.
+    pub async fn open(place: &Place, directory: Option<&Arc<DataDir>>) -> anyhow::Result<Self> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let tables = tables::embedded::open(&directory.tables_dir())
-            .with_context(|| format!("cannot open the tables in {}", directory.tables_dir().display()))?;
+        let tables = open_tables(place, directory).await?;
         let lake_url = lake_url(place)?;
         let lake =
             Lake::open(&lake_url, world.clone()).with_context(|| format!("cannot open the lake at {lake_url}"))?;
         Ok(Self { tables, lake, lake_url, world })
     }
+}
+
+/// Opens the tables; embedded ones are read back from the disk, which blocks.
+async fn open_tables(place: &Place, directory: Option<&Arc<DataDir>>) -> anyhow::Result<Arc<dyn Tables>> {
+    if place.is_shared() {
+        return cluster::open_scylla(&place.scylla).await;
+    }
+    let directory = directory.cloned().context("embedded tables need a data directory")?;
+    let open = spawn_blocking(move || {
+        tables::embedded::open(&directory.tables_dir())
+            .with_context(|| format!("cannot open the tables in {}", directory.tables_dir().display()))
+    });
+    open.await.context("opening the tables")?
 }
 
 /// `--lake` as a directory URL; `DIR/lake` when it is not given.
@@ -79,7 +92,7 @@ mod tests {
     use super::*;
 
     fn url(data: &str, lake: Option<&str>) -> String {
-        let place = Place { data: data.into(), lake: lake.map(str::to_owned) };
+        let place = Place { lake: lake.map(str::to_owned), ..Place::embedded(data) };
         lake_url(&place).expect("a URL").to_string()
     }
 
@@ -93,7 +106,7 @@ mod tests {
 
     #[test]
     fn other_stores_are_refused() {
-        let place = Place { data: "/srv/t".into(), lake: Some("s3://bucket/lake".to_owned()) };
+        let place = Place { lake: Some("s3://bucket/lake".to_owned()), ..Place::embedded("/srv/t") };
         let error = lake_url(&place).expect_err("refused").to_string();
         assert!(error.contains("s3://bucket/lake"), "{error}");
     }

@@ -4,8 +4,10 @@ mod duck;
 mod http;
 mod tool;
 mod up;
+mod world;
 
 pub use duck::query;
 pub use http::{Answer, Http};
 pub use tool::{Finished, command, finish, tributary};
 pub use up::{Home, Up, read_table};
+pub use world::World;

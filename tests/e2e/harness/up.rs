@@ -1,6 +1,6 @@
 //! `tributary up` in a directory of its own.
 
-use super::{Finished, Http, query, tool};
+use super::{Finished, Http, World, query, tool};
 use crate::model::{Key, Table};
 use serde_json::Value;
 use std::{
@@ -18,6 +18,8 @@ pub struct Home {
     data: PathBuf,
     key: Option<String>,
     flags: Vec<String>,
+    /// What of its state other servers keep.
+    world: Vec<String>,
 }
 
 impl Home {
@@ -25,7 +27,7 @@ impl Home {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let data = directory.path().join("data");
-        Self { directory, data, key: None, flags: Vec::new() }
+        Self { directory, data, key: None, flags: Vec::new(), world: World::of_this_run().flags() }
     }
 
     /// The same with its data elsewhere.
@@ -58,7 +60,11 @@ impl Home {
     pub fn command(&self) -> Command {
         let data = self.data.display().to_string();
         let mut command = tool::command(self.path(), ["up", "--data", &data, "--admin", "127.0.0.1:0", "--json"]);
-        command.env("TRIBUTARY_LISTEN", "127.0.0.1:0").env("TRIBUTARY_RATE_LIMIT", "0").args(&self.flags);
+        command
+            .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
+            .env("TRIBUTARY_RATE_LIMIT", "0")
+            .args(&self.world)
+            .args(&self.flags);
         command
     }
 

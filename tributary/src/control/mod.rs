@@ -4,9 +4,13 @@
 //!
 //! On the socket: one line of JSON each way, [`Request`] → [`Reply`], then the connection closes.
 
-use crate::{cli::Place, state};
+use crate::{
+    cli::Place,
+    state::{self, State},
+};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tokio::net::UnixStream;
 use tributary_backends::tables::{ApiKey, Permission};
 use tributary_pipeline::check::TableReport;
@@ -159,11 +163,15 @@ pub enum Reply {
     Failed(String),
 }
 
-/// Has `request` done: by the process that has the data directory open, or else by this one.
+/// Has `request` done: by the process that has the data directory open, or else by this one. What is shared by
+/// processes is not asked for but opened.
 ///
 /// # Errors
 /// It cannot be done, or another process has the directory and does not answer.
 pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
+    if place.is_shared() {
+        return execute::execute(&State::open(place, None).await?, None, request).await;
+    }
     if !place.data.is_dir() {
         // Creating a key prepares a directory for its first `up`; the others have nothing to work on.
         if !matches!(request, Request::CreateKey(_)) {
@@ -174,8 +182,8 @@ pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
     match wire::connect(&place.data).await? {
         Some(stream) => ask_running(stream, &request).await,
         None => {
-            let directory = state::lock(&place.data)?;
-            let state = state::State::open(&directory, place)?;
+            let directory = Arc::new(state::lock(&place.data)?);
+            let state = State::open(place, Some(&directory)).await?;
             execute::execute(&state, None, request).await
         }
     }

@@ -49,13 +49,13 @@ struct Running {
     tasks: Vec<JoinHandle<std::io::Result<()>>>,
     /// Each `+` a start of its pipeline, each `-` an end.
     stints: Arc<Mutex<String>>,
-    _lock: DataDir,
+    _lock: Arc<DataDir>,
 }
 
 impl Running {
-    fn start(place: &Place) -> Self {
-        let lock = state::lock(&place.data).expect("locked");
-        let state = Arc::new(state::State::open(&lock, place).expect("opened"));
+    async fn start(place: &Place) -> Self {
+        let lock = Arc::new(state::lock(&place.data).expect("locked"));
+        let state = Arc::new(State::open(place, Some(&lock)).await.expect("opened"));
         let listener = wire::listen(&place.data).expect("a socket");
         let (handle, pauses) = pipeline::handle();
         let (stop, stints) = (CancellationToken::new(), Arc::new(Mutex::new(String::new())));
@@ -83,7 +83,7 @@ impl Running {
 }
 
 fn place(data: PathBuf) -> Place {
-    Place { data, lake: None }
+    Place::embedded(data)
 }
 
 #[test]
@@ -125,7 +125,7 @@ async fn both_ways_work_on_the_same_keys() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = place(directory.path().join("data"));
     let alone = created(&place, "alone").await;
-    let running = Running::start(&place);
+    let running = Running::start(&place).await;
     let asked = created(&place, "asked").await;
     assert_eq!(keys(&place).await.iter().map(|key| key.id.clone()).collect::<Vec<_>>(), [&*alone.id, &*asked.id]);
     ask(&place, Request::RevokeKey { id: alone.id.clone() }).await.expect("revoked");
@@ -151,7 +151,7 @@ async fn refusals_are_the_same_both_ways() {
     for request in requests.clone() {
         alone.push(refusal(&place, request).await);
     }
-    let running = Running::start(&place);
+    let running = Running::start(&place).await;
     for (request, alone) in requests.into_iter().zip(alone) {
         assert_eq!(refusal(&place, request).await, alone);
     }
@@ -162,7 +162,7 @@ async fn refusals_are_the_same_both_ways() {
 async fn the_pipeline_rests_while_its_index_is_replaced() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = place(directory.path().join("data"));
-    let running = Running::start(&place);
+    let running = Running::start(&place).await;
     let answer = ask(&place, Request::RebuildIndex { workspace: None }).await.expect("rebuilt");
     assert_eq!(answer, Answer::IndexRebuilt(Vec::new()));
     assert_eq!(running.stints.lock().expect("not poisoned").get(..2), Some("+-"));
@@ -173,7 +173,7 @@ async fn the_pipeline_rests_while_its_index_is_replaced() {
 async fn the_socket_is_private_and_fits_a_long_path() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = place(directory.path().join("x".repeat(120)).join("data"));
-    let running = Running::start(&place);
+    let running = Running::start(&place).await;
     let socket = DataDir::socket_path(&place.data);
     let mode = std::fs::metadata(&socket).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -190,7 +190,7 @@ async fn a_dead_process_leaves_nothing_in_the_way() {
     // As after `kill -9`: the socket is there, nobody listens, the lock is free.
     drop(wire::listen(&place.data).expect("a socket"));
     assert_eq!(keys(&place).await.len(), 1);
-    Running::start(&place).end().await;
+    Running::start(&place).await.end().await;
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn nonsense_is_answered_with_a_reason() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let directory = tempfile::tempdir().expect("a directory");
     let place = place(directory.path().join("data"));
-    let running = Running::start(&place);
+    let running = Running::start(&place).await;
     let mut stream = wire::connect(&place.data).await.expect("reachable").expect("running");
     stream.write_all(b"{\"do\":\"dance\"}\n").await.expect("written");
     let mut answer = String::new();

@@ -34,7 +34,7 @@ impl File {
 
 fn listen(cli: Cli) -> String {
     match cli.command {
-        Verb::Up(args) => args.listen,
+        Verb::Up(args) => args.api.listen,
         other => panic!("not up: {other:?}"),
     }
 }
@@ -45,15 +45,15 @@ fn flags_beat_the_file_and_the_file_beats_defaults() {
     assert_eq!(listen(file.parse("up").expect("parses")), "0.0.0.0:1");
     assert_eq!(listen(file.parse("up --listen 0.0.0.0:2").expect("parses")), "0.0.0.0:2");
     let Verb::Up(up) = file.parse("up").expect("parses").command else { panic!("not up") };
-    assert_eq!(up.place.data, PathBuf::from("/from/file"));
-    assert_eq!(up.admin, "127.0.0.1:9090");
+    assert_eq!(up.backends.place.data, PathBuf::from("/from/file"));
+    assert_eq!(up.process.admin, "127.0.0.1:9090");
 }
 
 #[test]
 fn the_nearer_table_wins() {
     let file = File::new("data = '/far'\n[up]\ndata = '/near'\n");
     let Verb::Up(up) = file.parse("up").expect("parses").command else { panic!("not up") };
-    assert_eq!(up.place.data, PathBuf::from("/near"));
+    assert_eq!(up.backends.place.data, PathBuf::from("/near"));
 }
 
 #[test]

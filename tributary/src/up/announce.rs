@@ -1,7 +1,8 @@
 //! What `up` says when it is ready: to people with lines to paste, to programs as one line of JSON.
 
-use super::{Listeners, UpArgs};
+use super::Listeners;
 use crate::{
+    backends::Backends,
     control::{NewKey, execute::create_key},
     output,
     state::State,
@@ -44,9 +45,11 @@ pub async fn first_key(state: &State) -> anyhow::Result<Option<String>> {
 /// Everything that it says.
 #[derive(Debug, Serialize)]
 pub struct Announcement {
-    listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
     admin: SocketAddr,
-    data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
     lake: Url,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -56,10 +59,11 @@ pub struct Announcement {
 
 impl Announcement {
     /// Of this process; `key` on the first start only.
-    pub fn new(args: &UpArgs, listeners: &Listeners, state: &State, key: Option<String>) -> anyhow::Result<Self> {
+    pub fn new(listeners: &Listeners, backends: &Backends, key: Option<String>) -> anyhow::Result<Self> {
         let (listen, admin) = listeners.addresses()?;
+        let state = &backends.state;
         let (lake, table) = (state.lake_url.clone(), state.lake.table_url(FIRST_WORKSPACE));
-        Ok(Self { listen, admin, data: std::path::absolute(&args.place.data)?, lake, key, table })
+        Ok(Self { listen, admin, data: backends.data.clone(), lake, key, table })
     }
 
     /// Says it on stdout.
@@ -72,28 +76,18 @@ impl Announcement {
     }
 
     fn lines(&self) -> Vec<String> {
-        let mut lines = vec![
-            format!("tributary {} is ready", env!("CARGO_PKG_VERSION")),
-            format!("  API      http://{}/api/v1", self.listen),
-            format!("  metrics  http://{}/metrics", self.admin),
-            format!("  data     {}", self.data.display()),
-            format!("  lake     {}", self.lake),
-        ];
-        if let Some(key) = &self.key {
+        let mut lines = vec![format!("tributary {} is ready", env!("CARGO_PKG_VERSION"))];
+        lines.extend(self.listen.map(|listen| format!("  API      http://{listen}/api/v1")));
+        lines.push(format!("  metrics  http://{}/metrics", self.admin));
+        lines.extend(self.data.as_ref().map(|data| format!("  data     {}", data.display())));
+        lines.push(format!("  lake     {}", self.lake));
+        if let (Some(key), Some(listen)) = (&self.key, self.listen) {
             lines.push(String::new());
             lines.push(format!("First start. The key of workspace `{FIRST_WORKSPACE}`, shown only now:\n\n  {key}"));
-            lines.push(format!("\nSend a record:\n\n  {}", self.curl(key)));
+            lines.push(format!("\nSend a record:\n\n  {}", curl(key, listen)));
             lines.push(format!("\nRead it a second later:\n\n  {}\n", self.duckdb()));
         }
         lines
-    }
-
-    fn curl(&self, key: &str) -> String {
-        let address = SocketAddr::new(reachable(self.listen.ip()), self.listen.port());
-        format!(
-            "curl -sS http://{address}/api/v1/ingest -H 'x-api-key: {key}' -H 'content-type: application/json' \
-             -d '{EXAMPLE_RECORD}'"
-        )
     }
 
     fn duckdb(&self) -> String {
@@ -103,6 +97,14 @@ impl Announcement {
         let quoted = sql.replace('\\', "\\\\").replace('$', "\\$").replace('`', "\\`").replace('"', "\\\"");
         format!("duckdb -c \"{quoted}\"")
     }
+}
+
+fn curl(key: &str, listen: SocketAddr) -> String {
+    let address = SocketAddr::new(reachable(listen.ip()), listen.port());
+    format!(
+        "curl -sS http://{address}/api/v1/ingest -H 'x-api-key: {key}' -H 'content-type: application/json' \
+         -d '{EXAMPLE_RECORD}'"
+    )
 }
 
 /// An address to call when the listener takes all of them.
@@ -120,9 +122,9 @@ mod tests {
 
     fn announcement(table: &str, key: Option<&str>) -> Announcement {
         Announcement {
-            listen: "0.0.0.0:8080".parse().expect("an address"),
+            listen: Some("0.0.0.0:8080".parse().expect("an address")),
             admin: "127.0.0.1:9090".parse().expect("an address"),
-            data: "/srv/t".into(),
+            data: Some("/srv/t".into()),
             lake: "file:///srv/t/lake/".parse().expect("a URL"),
             key: key.map(str::to_owned),
             table: table.parse().expect("a URL"),

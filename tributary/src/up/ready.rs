@@ -1,8 +1,10 @@
 //! Whether every backend answers, and takes writes.
 
-use super::{Backends, pipeline::PipelineHandle};
+use super::pipeline::PipelineHandle;
+use crate::backends::Backends;
 use futures::{FutureExt, future::BoxFuture};
 use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 use tributary_backends::log::{LogError, RecordLog, Topic};
 use tributary_ingest_api::admin::Ready;
 use tributary_pipeline::Health;
@@ -12,12 +14,28 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 type Answers = Vec<(String, Result<(), String>)>;
 
-/// The checks of `/readyz`: log, tables, lake, lanes.
-pub fn checks(backends: &Backends, pipeline: PipelineHandle, health: Health) -> Ready {
+/// The lanes of this process.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    pub pipeline: PipelineHandle,
+    pub health: Health,
+}
+
+impl Lanes {
+    fn check(&self) -> Result<(), String> {
+        if self.pipeline.is_alive() { self.health.check() } else { Err("the pipeline has stopped".to_owned()) }
+    }
+}
+
+/// The checks of `/readyz`: log, tables, and where there are lanes those and the lake; none once it is `stopping`.
+pub fn checks(backends: &Backends, lanes: Option<Lanes>, stopping: CancellationToken) -> Ready {
     let (state, log) = (backends.state.clone(), backends.log.clone());
     Arc::new(move || -> BoxFuture<'static, Answers> {
-        let (state, log, pipeline, health) = (state.clone(), log.clone(), pipeline.clone(), health.clone());
+        let (state, log, lanes, stopping) = (state.clone(), log.clone(), lanes.clone(), stopping.clone());
         async move {
+            if stopping.is_cancelled() {
+                return vec![("process".to_owned(), Err("it is stopping".to_owned()))];
+            }
             let (log, tables, lake) = futures::join!(
                 answer(ANSWER_WITHIN, reads_and_writes(&*log)),
                 // Read once, and written to once without a change: a full disk stops only writes.
@@ -25,12 +43,16 @@ pub fn checks(backends: &Backends, pipeline: PipelineHandle, health: Health) -> 
                     state.tables.keys(Some(super::announce::FIRST_WORKSPACE)).await?;
                     state.tables.expire(i64::MIN).await
                 }),
-                answer(ANSWER_WITHIN, state.lake.workspaces()),
+                async {
+                    // Only lanes need the lake.
+                    if lanes.is_none() { Ok(()) } else { answer(ANSWER_WITHIN, state.lake.workspaces()).await }
+                },
             );
-            let lanes = if pipeline.is_alive() { health.check() } else { Err("the pipeline has stopped".to_owned()) };
-            [("log", log), ("tables", tables), ("lake", lake), ("lanes", lanes)]
-                .map(|(name, answer)| (name.to_owned(), answer))
-                .into()
+            let mut answers = vec![("log".to_owned(), log), ("tables".to_owned(), tables)];
+            if let Some(lanes) = lanes {
+                answers.extend([("lake".to_owned(), lake), ("lanes".to_owned(), lanes.check())]);
+            }
+            answers
         }
         .boxed()
     })

@@ -1,14 +1,18 @@
-//! The tasks of `up`: each must live as long as the process does, and they stop in the record's order.
+//! The tasks of a process: each must live as long as the process does, and they stop in the record's order.
 
 use super::{
-    Backends, Listeners, UpArgs,
+    ApiArgs, LaneArgs, Listeners, Role,
     pipeline::{self, PipelineHandle},
-    ready,
+    ready::{self, Lanes},
 };
-use crate::control::{self, server};
+use crate::{
+    backends::Backends,
+    control::{self, server},
+};
 use anyhow::{Context, anyhow};
+use futures::future::select_all;
 use prometheus_client::registry::Registry;
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, timeout_at},
@@ -24,6 +28,7 @@ const ANSWERED_BY: Duration = Duration::from_secs(4);
 const LANDED_BY: Duration = Duration::from_secs(7);
 const LANES_ENDED_BY: Duration = Duration::from_millis(8_500);
 const ALL_ENDED_BY: Duration = Duration::from_secs(9);
+const LANES: &str = "the pipeline";
 /// How often it looks whether everything has landed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -34,57 +39,63 @@ struct Service {
     stop: CancellationToken,
 }
 
-/// All tasks of `up`.
+/// All tasks of a process, each with the time by which it has ended, in the order in which they end.
 pub struct Services {
-    api: Service,
-    lanes: Service,
-    control: Service,
-    admin: Service,
+    running: Vec<(Service, Duration)>,
+    /// Ready no more.
+    stopping: CancellationToken,
+    /// Whether what was accepted here lands here, and nowhere else.
+    lands_all: bool,
 }
 
 impl Services {
     /// Starts them.
-    pub fn start(args: &UpArgs, listeners: Listeners, backends: &Backends) -> anyhow::Result<Self> {
+    pub fn start(role: Role, listeners: Listeners, backends: &Backends) -> anyhow::Result<Self> {
+        let (lands_all, stopping) = (role.is_whole(), CancellationToken::new());
         let mut registry = Registry::default();
         let (handle, pauses) = pipeline::handle();
-        let pipeline = new_pipeline(args, backends, &mut registry);
-        let api = new_api(args, backends, &mut registry);
-        let ready = ready::checks(backends, handle.clone(), pipeline.health());
+        let lanes = role.lanes.map(|args| new_pipeline(&args, backends, &mut registry));
+        let api = role.api.map(|args| new_api(&args, backends, &mut registry));
+        let watched = lanes.as_ref().map(|lanes| Lanes { pipeline: handle.clone(), health: lanes.health() });
+        let ready = ready::checks(backends, watched, stopping.clone());
         let registry = Arc::new(registry);
-        let lanes = move |stop| pipeline::supervise(move |stop| pipeline.clone().run(stop), pauses, stop);
-        Ok(Self {
-            control: start_control(backends, handle)?,
-            lanes: Service::start("the pipeline", lanes),
-            api: Service::start("the API", |stop| tributary_ingest_api::serve(api, listeners.api, stop)),
-            admin: Service::start("the admin listener", |stop| admin::serve(listeners.admin, registry, ready, stop)),
-        })
+        let mut running = Vec::new();
+        if let (Some(api), Some(listener)) = (api, listeners.api) {
+            let serve = |stop| tributary_ingest_api::serve(api, listener, stop);
+            running.push((Service::start("the API", serve), ANSWERED_BY));
+        }
+        if let Some(lanes) = lanes {
+            let supervise = move |stop| pipeline::supervise(move |stop| lanes.clone().run(stop), pauses, stop);
+            running.push((Service::start(LANES, supervise), LANES_ENDED_BY));
+        }
+        if let Some(data) = &backends.data {
+            running.push((start_control(backends, data.clone(), handle)?, ALL_ENDED_BY));
+        }
+        let admin = |stop| admin::serve(listeners.admin, registry, ready, stop);
+        running.push((Service::start("the admin listener", admin), ALL_ENDED_BY));
+        Ok(Self { running, stopping, lands_all })
     }
 
     /// Waits for the first task that ends by itself: none may.
     pub async fn fault(&mut self) -> anyhow::Error {
-        let (name, ended) = tokio::select! {
-            ended = &mut self.api.task => (self.api.name, ended),
-            ended = &mut self.lanes.task => (self.lanes.name, ended),
-            ended = &mut self.control.task => (self.control.name, ended),
-            ended = &mut self.admin.task => (self.admin.name, ended),
-        };
-        let error = reason(ended).context(format!("{name} ended"));
+        let (ended, which, _) = select_all(self.running.iter_mut().map(|(service, _)| &mut service.task)).await;
+        let error = reason(ended).context(format!("{} ended", self.running[which].0.name));
         tracing::error!("{error:#}");
         error
     }
 
-    /// Stops accepting, lands what was accepted, ends; each step by its time, and the next one in any case: what has
-    /// not landed stays in the log and lands at the next start.
+    /// Is ready no more, stops accepting, lands what was accepted if nobody else does, ends; each step by its time, and
+    /// the next one in any case: what has not landed stays in the log.
     pub async fn shut_down(self, log: &dyn RecordLog) {
         let told = Instant::now();
-        tracing::info!("stopping: no more is accepted, what was accepted lands");
-        self.api.end(told + ANSWERED_BY).await;
-        if !self.lanes.task.is_finished() {
-            land(log, told + LANDED_BY).await;
+        tracing::info!("stopping");
+        self.stopping.cancel();
+        for (service, by) in self.running {
+            if self.lands_all && service.name == LANES && !service.task.is_finished() {
+                land(log, told + LANDED_BY).await;
+            }
+            service.end(told + by).await;
         }
-        self.lanes.end(told + LANES_ENDED_BY).await;
-        self.control.end(told + ALL_ENDED_BY).await;
-        self.admin.end(told + ALL_ENDED_BY).await;
         tracing::info!(after = ?told.elapsed(), "stopped");
     }
 }
@@ -126,7 +137,7 @@ fn reason(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
     }
 }
 
-fn new_pipeline(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> Pipeline {
+fn new_pipeline(args: &LaneArgs, backends: &Backends, registry: &mut Registry) -> Pipeline {
     let config = tributary_pipeline::Config {
         landing_deadline: args.landing_deadline,
         stop_grace: LANES_ENDED_BY - LANDED_BY,
@@ -136,7 +147,7 @@ fn new_pipeline(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> 
     Pipeline::new(backends.log.clone(), state.tables.clone(), state.lake.clone(), state.world.clone(), config, registry)
 }
 
-fn new_api(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> Api {
+fn new_api(args: &ApiArgs, backends: &Backends, registry: &mut Registry) -> Api {
     let mut config = tributary_ingest_api::Config::default();
     config.load.rate_limit = args.rate_limit;
     config.load.max_lag = args.max_lag;
@@ -145,8 +156,7 @@ fn new_api(args: &UpArgs, backends: &Backends, registry: &mut Registry) -> Api {
     Api::new(backends.log.clone(), state.tables.clone(), state.world.clone(), backends.lanes, config, registry)
 }
 
-fn start_control(backends: &Backends, pipeline: PipelineHandle) -> anyhow::Result<Service> {
-    let data = backends.data.clone();
+fn start_control(backends: &Backends, data: PathBuf, pipeline: PipelineHandle) -> anyhow::Result<Service> {
     let listener = control::wire::listen(&data)
         .with_context(|| format!("cannot listen on the control socket in {}", data.display()))?;
     let state = backends.state.clone();

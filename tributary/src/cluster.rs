@@ -1,0 +1,110 @@
+//! The servers of a cluster: their flags, and how they are opened.
+//!
+//! A binary that was built without the feature `cluster` knows the flags too, and says what it lacks.
+
+use crate::cli;
+use clap::Args;
+use std::{sync::Arc, time::Duration};
+use tributary_backends::{log::RecordLog, tables::Tables};
+use tributary_schemas::identity::Lanes;
+
+/// Where the log is, when it is on Kafka.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Log on Kafka")]
+pub struct KafkaArgs {
+    /// Keep the log on Kafka: the brokers to ask first, HOST:PORT,… [default: the embedded log in --data]
+    #[arg(long, env = "TRIBUTARY_KAFKA", value_name = "BROKERS")]
+    pub kafka: Option<String>,
+    /// A property of librdkafka, such as `security.protocol=SASL_SSL` (again for more; one to a line in the environment)
+    #[arg(
+        long = "kafka-property",
+        env = "TRIBUTARY_KAFKA_PROPERTY",
+        value_name = "NAME=VALUE",
+        value_delimiter = '\n',
+        hide_env_values = true
+    )]
+    pub kafka_properties: Vec<String>,
+    /// What the names of topics and consumer groups begin with
+    #[arg(long, env = "TRIBUTARY_KAFKA_PREFIX", value_name = "PREFIX", default_value = "")]
+    pub kafka_prefix: String,
+    /// Copies of each partition [default: the cluster's]
+    #[arg(long, env = "TRIBUTARY_KAFKA_REPLICATION", value_name = "N")]
+    pub kafka_replication: Option<u16>,
+    /// Copies that must have a record before it is acknowledged [default: the cluster's]
+    #[arg(long, env = "TRIBUTARY_KAFKA_MIN_INSYNC_REPLICAS", value_name = "N")]
+    pub kafka_min_insync_replicas: Option<u16>,
+    /// How long Kafka keeps records, landed or not: longer than the pipeline may ever stand still
+    #[arg(
+        long,
+        env = "TRIBUTARY_KAFKA_RETENTION",
+        value_name = "TIME",
+        default_value = "168h",
+        value_parser = cli::duration
+    )]
+    pub kafka_retention: Duration,
+    /// After this long without a sign of life a process loses its lanes to others: shorter recovers from a crash sooner
+    #[arg(
+        long,
+        env = "TRIBUTARY_KAFKA_SESSION_TIMEOUT",
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = cli::duration
+    )]
+    pub kafka_session_timeout: Duration,
+}
+
+/// Where the tables are, when they are in ScyllaDB.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Tables in ScyllaDB")]
+pub struct ScyllaArgs {
+    /// Keep the tables in ScyllaDB or Cassandra: the nodes to ask first, HOST:PORT,… [default: embedded tables in --data]
+    #[arg(long, env = "TRIBUTARY_SCYLLA", value_name = "NODES", value_delimiter = ',')]
+    pub scylla: Vec<String>,
+}
+
+/// Opens the log on Kafka.
+///
+/// # Errors
+/// Kafka does not answer or does not let us in, or its topics are not what they should be.
+#[cfg(feature = "cluster")]
+pub async fn open_kafka(args: &KafkaArgs, brokers: &str, lanes: Lanes) -> anyhow::Result<Arc<dyn RecordLog>> {
+    use anyhow::Context;
+    use tributary_backends::log::kafka::{self, Options, Properties};
+
+    let properties = args.kafka_properties.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+    let options = Options {
+        brokers: brokers.to_owned(),
+        prefix: args.kafka_prefix.clone(),
+        lanes,
+        replication: args.kafka_replication,
+        min_insync_replicas: args.kafka_min_insync_replicas,
+        retention_age: args.kafka_retention,
+        session_timeout: args.kafka_session_timeout,
+        properties: Properties::parse(properties).map_err(|error| anyhow::anyhow!("--kafka-property: {error}"))?,
+        ..Options::default()
+    };
+    kafka::open(options).await.with_context(|| format!("cannot open the log on Kafka at {brokers}"))
+}
+
+/// Says how to build a binary that can.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "cluster"))]
+#[expect(clippy::unused_async, reason = "the signature of the one that can")]
+pub async fn open_kafka(_args: &KafkaArgs, _brokers: &str, _lanes: Lanes) -> anyhow::Result<Arc<dyn RecordLog>> {
+    anyhow::bail!("--kafka: {NOT_BUILT_IN}")
+}
+
+/// Opens the tables in ScyllaDB.
+///
+/// # Errors
+/// Always, as long as there are none.
+pub async fn open_scylla(_args: &ScyllaArgs) -> anyhow::Result<Arc<dyn Tables>> {
+    anyhow::bail!("--scylla: this version has embedded tables only")
+}
+
+/// How to come by a binary that can.
+#[cfg(not(feature = "cluster"))]
+const NOT_BUILT_IN: &str = "this binary was built without the clients of Kafka and ScyllaDB, which take minutes to \
+                            build; `cargo build --release --features cluster` makes one that has them";
