@@ -20,3 +20,6 @@ cargo test --workspace --features "$features" --test kafka --test cql -- "$@"
 # The lake and the lanes on the object store, and what they do when it fails.
 cargo test --workspace --features "$features,tributary-pipeline/services" \
     --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
+# The binary, with its log on Kafka and the rest in a directory.
+TRIBUTARY_TEST_WORLD=kafka cargo test --workspace --features tributary/cluster,tributary-backends/conformance \
+    --test e2e -- "$@"

@@ -36,7 +36,14 @@ async fn a_batch_is_waited_for_shown_listed_and_its_rejects_told() {
     assert!(ids.iter().all(|id| table.contains(id.as_str())), "{table}");
 
     up.until_landed().await;
-    let rejects = batches(&home, &up, &["rejects", &ids[1], "--json"]).await.ok().json();
+    // Rejects have a topic of their own, which a landed batch does not wait for.
+    let rejects = loop {
+        let rejects = batches(&home, &up, &["rejects", &ids[1], "--json"]).await.ok();
+        if !rejects.out.is_empty() {
+            break rejects.json();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
     assert_eq!((rejects["index"].as_u64(), rejects["line"].as_u64()), (Some(1), Some(2)));
     assert_eq!(rejects["payload"], "{\"_type\":\"none\"}");
 }

@@ -54,6 +54,12 @@ impl Backends {
         let data = directory.as_ref().map(|_| std::path::absolute(&args.place.data)).transpose()?;
         Ok(Self { state, log, lanes, data, _lock: directory })
     }
+
+    /// Has the lake's store show that it keeps what the lanes' commits rely on.
+    pub async fn prove_lake(&self) -> anyhow::Result<()> {
+        let state = &self.state;
+        state.lake.prove().await.with_context(|| format!("cannot use the lake at {}", state.lake_url))
+    }
 }
 
 /// Opens the log; reading a long embedded one back takes a while and blocks.

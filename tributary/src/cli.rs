@@ -58,7 +58,7 @@ pub struct Place {
     /// Directory of the embedded log and tables
     #[arg(long, env = "TRIBUTARY_DATA", value_name = "DIR", default_value = "./data")]
     pub data: PathBuf,
-    /// Where the Delta tables are: a directory or a file:// URL [default: DIR/lake]
+    /// Where the Delta tables are: a directory, or a URL of file://, s3://, gs:// or az:// [default: DIR/lake]
     #[arg(long, env = "TRIBUTARY_LAKE", value_name = "URL")]
     pub lake: Option<String>,
     #[command(flatten)]

@@ -58,7 +58,7 @@ async fn open_tables(place: &Place, directory: Option<&Arc<DataDir>>) -> anyhow:
     open.await.context("opening the tables")?
 }
 
-/// `--lake` as a directory URL; `DIR/lake` when it is not given.
+/// `--lake` as a URL that ends with a slash; `DIR/lake` when it is not given.
 pub fn lake_url(place: &Place) -> anyhow::Result<Url> {
     let given = match &place.lake {
         None => return directory_url(&place.data.join("lake")),
@@ -68,9 +68,6 @@ pub fn lake_url(place: &Place) -> anyhow::Result<Url> {
         return directory_url(Path::new(given));
     }
     let mut url: Url = given.parse().with_context(|| format!("--lake {given} is not a URL"))?;
-    if url.scheme() != "file" {
-        bail!("--lake {given}: this build stores the lake on file:// only");
-    }
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);
@@ -105,9 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn other_stores_are_refused() {
-        let place = Place { lake: Some("s3://bucket/lake".to_owned()), ..Place::embedded("/srv/t") };
-        let error = lake_url(&place).expect_err("refused").to_string();
-        assert!(error.contains("s3://bucket/lake"), "{error}");
+    fn object_stores_are_taken_as_they_are_named() {
+        assert_eq!(url("/srv/t", Some("s3://bucket/lake")), "s3://bucket/lake/");
+        let place = Place { lake: Some("s3://[".to_owned()), ..Place::embedded("/srv/t") };
+        assert!(lake_url(&place).expect_err("refused").to_string().contains("--lake s3://["));
+    }
+
+    #[tokio::test]
+    async fn other_stores_are_refused_by_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lock = Arc::new(lock(directory.path()).expect("locked"));
+        let place = Place { lake: Some("ftp://host/lake".to_owned()), ..Place::embedded(directory.path()) };
+        let error = format!("{:#}", State::open(&place, Some(&lock)).await.expect_err("refused"));
+        assert!(error.contains("ftp://host/lake"), "{error}");
     }
 }

@@ -167,6 +167,9 @@ async fn run_role(role: Role, process: ProcessArgs, args: BackendArgs) -> anyhow
         backends = Backends::open(&args, directory) => backends?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
+    if role.lanes.is_some() {
+        backends.prove_lake().await?;
+    }
     let first_key = if role.is_whole() { announce::first_key(&backends.state).await? } else { None };
     let announcement = Announcement::new(&listeners, &backends, first_key)?;
     let mut services = Services::start(role, listeners, &backends)?;
