@@ -76,6 +76,10 @@ async fn batches_and_rejects_are_remembered() {
     let answer = up.http.land(body).await;
     let id = answer.batch_id();
     let rejects = format!("/batches/{id}/rejects");
+    // Rejects have a topic of their own, which a landed batch does not wait for.
+    while up.http.get(&rejects).await.json["rejects"].as_array().is_none_or(Vec::is_empty) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     let before = (up.http.get(&format!("/batches/{id}")).await.json, up.http.get(&rejects).await.json);
     assert_eq!(before.1["rejects"].as_array().map(Vec::len), Some(1), "{before:?}");
     up.kill();
