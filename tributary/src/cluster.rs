@@ -5,7 +5,7 @@
 use crate::cli;
 use clap::Args;
 use std::{sync::Arc, time::Duration};
-use tributary_backends::{log::RecordLog, tables::Tables};
+use tributary_backends::{log::RecordLog, tables::Tables, world::World};
 use tributary_schemas::identity::Lanes;
 
 /// Where the log is, when it is on Kafka.
@@ -60,6 +60,21 @@ pub struct ScyllaArgs {
     /// Keep the tables in ScyllaDB or Cassandra: the nodes to ask first, HOST:PORT,… [default: embedded tables in --data]
     #[arg(long, env = "TRIBUTARY_SCYLLA", value_name = "NODES", value_delimiter = ',')]
     pub scylla: Vec<String>,
+    /// Who logs in, where the cluster wants to know
+    #[arg(long, env = "TRIBUTARY_SCYLLA_USER", value_name = "NAME", requires = "scylla_password")]
+    pub scylla_user: Option<String>,
+    /// That user's password (better in the environment than in the list of processes)
+    #[arg(long, env = "TRIBUTARY_SCYLLA_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub scylla_password: Option<String>,
+    /// Keyspace of the tables; the key index is in another one, NAME_index [default: tributary]
+    #[arg(long, env = "TRIBUTARY_SCYLLA_KEYSPACE", value_name = "NAME")]
+    pub scylla_keyspace: Option<String>,
+    /// Copies of each row, for a keyspace that is made now [default: 3, or as many as there are nodes]
+    #[arg(long, env = "TRIBUTARY_SCYLLA_REPLICATION", value_name = "N")]
+    pub scylla_replication: Option<u32>,
+    /// The data center to work with, where there are several
+    #[arg(long, env = "TRIBUTARY_SCYLLA_DATACENTER", value_name = "NAME")]
+    pub scylla_datacenter: Option<String>,
 }
 
 /// Opens the log on Kafka.
@@ -99,9 +114,36 @@ pub async fn open_kafka(_args: &KafkaArgs, _brokers: &str, _lanes: Lanes) -> any
 /// Opens the tables in ScyllaDB.
 ///
 /// # Errors
-/// Always, as long as there are none.
-pub async fn open_scylla(_args: &ScyllaArgs) -> anyhow::Result<Arc<dyn Tables>> {
-    anyhow::bail!("--scylla: this version has embedded tables only")
+/// The cluster does not answer or does not let us in, or its tables are those of a newer version.
+#[cfg(feature = "cluster")]
+pub async fn open_scylla(args: &ScyllaArgs, world: Arc<dyn World>) -> anyhow::Result<Arc<dyn Tables>> {
+    use anyhow::Context;
+    use tributary_backends::tables::cql::{self, Options};
+
+    let args = args.clone();
+    let nodes = args.scylla.join(",");
+    let usual = Options::default();
+    let options = Options {
+        nodes: args.scylla,
+        keyspace: args.scylla_keyspace.unwrap_or(usual.keyspace),
+        user: args.scylla_user,
+        password: args.scylla_password,
+        replication: args.scylla_replication,
+        datacenter: args.scylla_datacenter,
+        world,
+        ..Options::default()
+    };
+    cql::open(options).await.with_context(|| format!("cannot open the tables in ScyllaDB at {nodes}"))
+}
+
+/// Says how to build a binary that can.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "cluster"))]
+#[expect(clippy::unused_async, reason = "the signature of the one that can")]
+pub async fn open_scylla(_args: &ScyllaArgs, _world: Arc<dyn World>) -> anyhow::Result<Arc<dyn Tables>> {
+    anyhow::bail!("--scylla: {NOT_BUILT_IN}")
 }
 
 /// How to come by a binary that can.

@@ -29,7 +29,8 @@ pub enum LogFormat {
 
 /// Libraries whose `info` tells of every snapshot, every table file, every request that is sent again: heard only when
 /// named in the filter.
-const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_default_engine=warn,object_store=warn";
+const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_default_engine=warn,object_store=warn,\
+                      scylla=off";
 
 /// Starts logging; `quiet` commands log only warnings unless told otherwise.
 pub fn start(args: &LoggingArgs, quiet: bool) -> anyhow::Result<()> {

@@ -37,7 +37,7 @@ impl State {
     /// Opens tables and lake. `directory` is the data directory under its lock, which embedded tables need.
     pub async fn open(place: &Place, directory: Option<&Arc<DataDir>>) -> anyhow::Result<Self> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let tables = open_tables(place, directory).await?;
+        let tables = open_tables(place, directory, world.clone()).await?;
         let lake_url = lake_url(place)?;
         let lake =
             Lake::open(&lake_url, world.clone()).with_context(|| format!("cannot open the lake at {lake_url}"))?;
@@ -46,9 +46,13 @@ impl State {
 }
 
 /// Opens the tables; embedded ones are read back from the disk, which blocks.
-async fn open_tables(place: &Place, directory: Option<&Arc<DataDir>>) -> anyhow::Result<Arc<dyn Tables>> {
+async fn open_tables(
+    place: &Place,
+    directory: Option<&Arc<DataDir>>,
+    world: Arc<dyn World>,
+) -> anyhow::Result<Arc<dyn Tables>> {
     if place.is_shared() {
-        return cluster::open_scylla(&place.scylla).await;
+        return cluster::open_scylla(&place.scylla, world).await;
     }
     let directory = directory.cloned().context("embedded tables need a data directory")?;
     let open = spawn_blocking(move || {

@@ -97,7 +97,6 @@ async fn check(tables: &dyn Tables, caller: u64, count: u64) {
 }
 
 /// Everything that was answered is there, and everything that was repeated is there once.
-#[ignore = "open: after a restart one idempotency key was found held although its response had been stored"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_is_killed_and_started_again_loses_nothing() {
     let mut server = Server::start(false).await;

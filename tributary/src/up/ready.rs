@@ -45,7 +45,7 @@ pub fn checks(backends: &Backends, lanes: Option<Lanes>, stopping: CancellationT
                 }),
                 async {
                     // Only lanes need the lake.
-                    if lanes.is_none() { Ok(()) } else { answer(ANSWER_WITHIN, state.lake.workspaces()).await }
+                    if lanes.is_none() { Ok(()) } else { answer(ANSWER_WITHIN, state.lake.answers()).await }
                 },
             );
             let mut answers = vec![("log".to_owned(), log), ("tables".to_owned(), tables)];
