@@ -1,6 +1,11 @@
 //! How the process's allocator (mimalloc, chosen by the binary) treats memory that is freed.
 
-use std::ffi::c_long;
+use std::{ffi::c_long, time::Duration};
+
+/// How long a thread for blocking work stays when there is none: the allocator keeps what a thread has freed for that
+/// thread, and a runtime gives its work to all that are there in turn, so those that a burst has called would hold tens
+/// of megabytes each for as long as there is any work.
+pub const BLOCKING_THREAD_STAYS: Duration = Duration::from_millis(500);
 
 /// `mi_option_purge_delay` in mimalloc's enumeration of options, milliseconds; the crate has no name for it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;

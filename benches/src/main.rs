@@ -24,6 +24,7 @@ mod worst;
 use clap::{Args, Parser, Subcommand};
 use messages::Order;
 use std::path::PathBuf;
+use tributary_backends::memory::{BLOCKING_THREAD_STAYS, give_back_soon};
 
 /// As in the binary.
 #[global_allocator]
@@ -152,10 +153,15 @@ enum Command {
     Fill(fill::FillArgs),
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tributary_backends::memory::give_back_soon();
-    let rows = match Cli::parse().command {
+fn main() -> anyhow::Result<()> {
+    give_back_soon();
+    // As in the binary.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().thread_keep_alive(BLOCKING_THREAD_STAYS).build()?.block_on(run(Cli::parse().command))
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    let rows = match command {
         Command::Accept { input, records, rounds: Rounds { rounds } } => accept::run(&input, records, rounds).await?,
         Command::Land { input, records, order, rounds: Rounds { rounds } } => {
             land::run(&input, records, order, rounds).await?

@@ -28,6 +28,7 @@ mod up;
 use anyhow::Context;
 use cli::{Cli, Command};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
+use tributary_backends::memory::{BLOCKING_THREAD_STAYS, give_back_soon};
 
 /// Many short-lived allocations of mixed sizes on several threads: measurably faster than the system's allocator, and
 /// it gives memory back after a burst.
@@ -35,7 +36,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tributary_backends::memory::give_back_soon();
+    give_back_soon();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match settings::parse(&arguments) {
         Ok(cli) => cli,
@@ -57,8 +58,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let quiet = !matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Pipeline(_));
     logging::start(&cli.logging, quiet)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_keep_alive(BLOCKING_THREAD_STAYS);
+    let runtime = runtime.build().context("cannot start the runtime")?;
     let code = runtime.block_on(dispatch(cli));
     // A blocking read that nobody waits for any more must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::OnceCell;
+use tributary_backends::memory::BLOCKING_THREAD_STAYS;
 use url::Url;
 use uuid::Uuid;
 
@@ -133,7 +134,8 @@ fn kernel_runtime() -> Result<&'static tokio::runtime::Handle, LakeError> {
         return Ok(runtime.handle());
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).thread_name("lake").enable_all().build();
+    let runtime = builder.worker_threads(2).thread_name("lake").enable_all().thread_keep_alive(BLOCKING_THREAD_STAYS);
+    let runtime = runtime.build();
     let runtime = runtime.map_err(|error| LakeError::Unavailable(format!("no threads for the lake: {error}")))?;
     // When two threads come here at once, the loser's idle runtime goes without waiting for anything.
     if let Err(spare) = RUNTIME.set(runtime) {
