@@ -7,8 +7,9 @@
 //!    [`pressure`] says whether the lake keeps up with the workspace's lanes.
 //! 3. [`body`] reads the body within the size limit and the memory [`budget`], no slower than a sender may be.
 //! 4. [`accept`] takes over in a task of its own: [`decode`] decompresses, [`idempotency`] recognises a repeat.
-//! 5. [`split`] finds the records, `schemas::record::parse` reads each, [`batch`] applies the rules of a batch.
-//! 6. [`frames`] encodes what goes to the log. The batch's row is made durable, then its records and rejects.
+//! 5. [`split`] finds the records, `schemas::record::parse` reads each, and while it is in the processor's cache
+//!    [`frames`] encodes it for the log. [`batch`] applies the rules of a batch.
+//! 6. The batch's row is made durable, then its records and rejects.
 //! 7. `202`. Whatever went wrong on the way is a [`failure::Failure`], which has one shape.
 //!
 //! The other endpoints read what became of it: see [`routes`]. [`admin`] is the operators' listener. [`openapi`] is the
