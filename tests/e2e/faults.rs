@@ -1,7 +1,7 @@
 //! Disks that are full, read-only or damaged, and a clock that jumps back.
 
 use crate::{
-    harness::{Finished, Home, Up, query},
+    harness::{Finished, Home, Up, World, query},
     model::{MESSAGES, NOTES, TRANSCRIPTS, Table, record, with_data},
 };
 use std::{
@@ -89,6 +89,9 @@ async fn until_refused(up: &Up, table: &mut Table) -> crate::harness::Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_and_recovers() {
+    if !World::has_embedded("log and tables on a disk of ours") {
+        return;
+    }
     if !may_mount("faults::a_full_disk_refuses_and_recovers") {
         return;
     }
@@ -219,41 +222,20 @@ async fn a_read_only_file_system_is_refused_with_its_name() {
     home.start().http.land(NOTES).await;
 }
 
-/// The newest entry of a Delta log.
-fn newest_entry(table: &Path) -> PathBuf {
-    let entries =
-        std::fs::read_dir(table.join("_delta_log")).expect("a log").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.extension().is_some_and(|end| end == "json")).max().expect("an entry")
-}
-
-/// A Parquet file of the table.
-fn some_file(place: &Path) -> PathBuf {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(place).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
-    entries.retain(|path| path.file_name().is_none_or(|name| name != "_delta_log"));
-    entries.sort();
-    let first = entries.into_iter().next().expect("an entry");
-    if first.is_dir() { some_file(&first) } else { first }
-}
-
-/// Damages a file of the lake and expects `lake check` and the log of `up` to name it.
-async fn damaged(find: fn(&Path) -> PathBuf, damage: fn(Vec<u8>) -> Vec<u8>) {
-    let mut home = Home::new();
-    let up = home.start();
-    let table = up.table_path();
-    up.http.land(MESSAGES).await;
+/// Damages a file of the lake and expects `lake check` to name it.
+async fn damaged(up: Up, home: &mut Home, victim: &str, damage: fn(Vec<u8>) -> Vec<u8>) {
+    let files = up.files();
     assert!(up.terminate().await.0.success());
-    let victim = find(&table);
-    let whole = std::fs::read(&victim).expect("the file");
-    std::fs::write(&victim, damage(whole.clone())).expect("the file");
-    let name = victim.file_name().expect("a name").to_string_lossy().into_owned();
+    let whole = files.read(victim).await;
+    files.write(victim, damage(whole.clone())).await;
+    let name = victim.rsplit('/').next().expect("a name");
 
     let check = home.lake(&["check"]).await;
     assert_eq!(check.code, 1, "{check:?}");
-    assert!(format!("{}{}", check.out, check.err).contains(&name), "names {name}: {check:?}");
+    assert!(format!("{}{}", check.out, check.err).contains(name), "names {name}: {check:?}");
 
     // Put back, all is well again: nothing was thrown away or written over the damage.
-    std::fs::write(&victim, whole).expect("the file");
+    files.write(victim, whole).await;
     let up = home.start();
     up.http.land(NOTES).await;
     up.table().assert_is(&Table::of(&[MESSAGES, NOTES].concat()));
@@ -262,37 +244,47 @@ async fn damaged(find: fn(&Path) -> PathBuf, damage: fn(Vec<u8>) -> Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_delta_log_entry_is_named() {
-    damaged(newest_entry, |bytes| bytes[..bytes.len() / 2].to_vec()).await;
-    damaged(newest_entry, |mut bytes| {
+    let cut: fn(Vec<u8>) -> Vec<u8> = |bytes| bytes[..bytes.len() / 2].to_vec();
+    let zeroed: fn(Vec<u8>) -> Vec<u8> = |mut bytes| {
         let middle = bytes.len() / 2;
         bytes[middle..middle + 8].fill(0);
         bytes
-    })
-    .await;
+    };
+    for damage in [cut, zeroed] {
+        let mut home = Home::new();
+        let up = home.start();
+        up.http.land(MESSAGES).await;
+        let victim = up.files().newest_entry().await;
+        damaged(up, &mut home, &victim, damage).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_parquet_file_is_named() {
-    damaged(some_file, |bytes| bytes[..bytes.len() - 20].to_vec()).await;
+    let mut home = Home::new();
+    let up = home.start();
+    up.http.land(MESSAGES).await;
+    let (victim, _) = up.files().data().await.pop_first().expect("a file");
+    damaged(up, &mut home, &victim, |bytes| bytes[..bytes.len() - 20].to_vec()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_up_names_a_damaged_log_entry_and_refuses_to_write_over_it() {
     let mut home = Home::new();
     let up = home.start();
-    let table = up.table_path();
+    let files = up.files();
     up.http.land(MESSAGES).await;
     drop(up);
-    let victim = newest_entry(&table);
-    let whole = std::fs::read(&victim).expect("the file");
-    std::fs::write(&victim, &whole[..whole.len() / 2]).expect("the file");
-    let name = victim.file_name().expect("a name").to_string_lossy().into_owned();
+    let victim = files.newest_entry().await;
+    let whole = files.read(&victim).await;
+    files.write(&victim, whole[..whole.len() / 2].to_vec()).await;
+    let name = victim.rsplit('/').next().expect("a name");
     let told = match home.try_start(&[]) {
         Err(refused) => refused.err,
         Ok(mut up) => {
             let _ = up.http.ndjson(NOTES).await;
             for _ in 0..600 {
-                if home.log().contains(&name) {
+                if home.log().contains(name) {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -301,9 +293,9 @@ async fn a_running_up_names_a_damaged_log_entry_and_refuses_to_write_over_it() {
             home.log()
         }
     };
-    assert!(told.contains(&name), "names {name}: {told}");
-    assert_eq!(std::fs::read(&victim).expect("the file").len(), whole.len() / 2, "left as it was, for the operator");
-    assert_eq!(newest_entry(&table), victim, "nothing committed on top");
+    assert!(told.contains(name), "names {name}: {told}");
+    assert_eq!(files.read(&victim).await.len(), whole.len() / 2, "left as it was, for the operator");
+    assert_eq!(files.newest_entry().await, victim, "nothing committed on top");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,10 +22,7 @@ impl Drop for Killed {
 /// The lines that `up` prints for people, up to the one with the DuckDB statement.
 fn printed(home: &Home) -> (Killed, Vec<String>) {
     let data = home.data().display().to_string();
-    let mut command = crate::harness::command(
-        home.path(),
-        ["up", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
-    );
+    let mut command = home.tool(&["up", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let mut child = Killed(command.stdout(Stdio::piped()).spawn().expect("it starts"));
     let mut lines = Vec::new();
     for line in BufReader::new(child.0.stdout.take().expect("piped")).lines() {

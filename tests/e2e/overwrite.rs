@@ -4,25 +4,6 @@ use crate::{
     harness::{Home, Up, query},
     model::{MESSAGES, NOTES, TRANSCRIPTS, Table, record, with_data},
 };
-use std::{collections::BTreeSet, path::Path};
-
-/// Every data file below the table, live or not, with its size.
-fn files(table: &Path) -> BTreeSet<(String, u64)> {
-    let mut found = BTreeSet::new();
-    let mut places = vec![table.to_owned()];
-    while let Some(place) = places.pop() {
-        for entry in std::fs::read_dir(place).expect("a directory") {
-            let entry = entry.expect("an entry");
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if path.is_dir() && name != "_delta_log" {
-                places.push(path);
-            } else if path.is_file() {
-                found.insert((path.display().to_string(), entry.metadata().expect("metadata").len()));
-            }
-        }
-    }
-    found
-}
 
 async fn outcomes(up: &Up) -> [u64; 3] {
     let count = async |outcome| up.metric("tributary_records_total", &format!("outcome=\"{outcome}\"")).await;
@@ -39,11 +20,11 @@ async fn changed_records_are_replaced_and_unchanged_ones_written_nowhere() {
         table.take(text);
     }
     up.table().assert_is(&table);
-    let before = files(&up.table_path());
+    let before = up.files().data().await;
     assert_eq!(outcomes(&up).await, [420, 0, 0]);
 
     up.http.land(MESSAGES).await;
-    assert_eq!(files(&up.table_path()), before, "nothing has changed, so nothing is written");
+    assert_eq!(up.files().data().await, before, "nothing has changed, so nothing is written");
     assert_eq!(outcomes(&up).await, [420, 0, 400]);
 
     // One in twenty, with data that has every trap of JSON in it.
@@ -104,7 +85,7 @@ async fn a_thousand_records_of_a_thousand_dates() {
     up.table().assert_is(&Table::of(&records.join("\n")));
     let rows = query(&format!("SELECT count(DISTINCT date) FROM {}", up.scan()));
     assert_eq!(rows[0][0], 1_000);
-    assert_eq!(files(&up.table_path()).len(), 1, "dates with one record each share a file");
+    assert_eq!(up.files().data().await.len(), 1, "dates with one record each share a file");
     // Every row of every file overwritten is the other half of the worst case.
     let again: Vec<String> = records.iter().map(|line| with_data(line, "{\"again\":true}")).collect();
     up.http.land(again.join("\n")).await;

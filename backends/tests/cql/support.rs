@@ -66,16 +66,10 @@ impl Drop for Keyspace {
     /// Tables take memory of the server. In a thread of its own, for there is no waiting for the future in here; a
     /// server that is gone has lost the keyspaces with it.
     fn drop(&mut self) {
-        let (node, name) = (self.node.clone(), self.name.clone());
+        let options = Options { start_timeout: Duration::from_secs(1), ..self.options() };
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let builder = SessionBuilder::new().known_node(node).fetch_schema_metadata(false);
-                let Ok(session) = builder.build().await else { return };
-                for keyspace in [name.clone(), format!("{name}_index")] {
-                    let _ = session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await;
-                }
-            });
+            let _ = runtime.block_on(cql::drop_keyspaces(&options));
         });
         dropping.join().unwrap();
     }

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 mod duck;
+mod files;
 mod http;
 mod tool;
 mod up;
@@ -10,4 +11,4 @@ pub use duck::query;
 pub use http::{Answer, Http};
 pub use tool::{Finished, command, finish, tributary};
 pub use up::{Home, Up, read_table};
-pub use world::World;
+pub use world::{Servers, World};

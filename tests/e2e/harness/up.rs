@@ -1,6 +1,6 @@
 //! `tributary up` in a directory of its own.
 
-use super::{Finished, Http, World, query, tool};
+use super::{Finished, Http, Servers, World, files::Files, query, tool};
 use crate::model::{Key, Table};
 use serde_json::Value;
 use std::{
@@ -11,6 +11,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
+use url::Url;
 
 /// A data directory that outlives the processes on it.
 pub struct Home {
@@ -19,7 +20,7 @@ pub struct Home {
     key: Option<String>,
     flags: Vec<String>,
     /// What of its state other servers keep.
-    world: Vec<String>,
+    servers: Servers,
 }
 
 impl Home {
@@ -27,12 +28,14 @@ impl Home {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let data = directory.path().join("data");
-        Self { directory, data, key: None, flags: Vec::new(), world: World::of_this_run().flags() }
+        Self { directory, data, key: None, flags: Vec::new(), servers: World::of_this_run().servers() }
     }
 
     /// The same with its data elsewhere.
     pub fn with_data(data: &Path) -> Self {
-        Self { data: data.to_owned(), ..Self::new() }
+        let mut home = Self::new();
+        data.clone_into(&mut home.data);
+        home
     }
 
     /// Further flags of `up`.
@@ -59,12 +62,15 @@ impl Home {
     /// The command that starts `up` here.
     pub fn command(&self) -> Command {
         let data = self.data.display().to_string();
-        let mut command = tool::command(self.path(), ["up", "--data", &data, "--admin", "127.0.0.1:0", "--json"]);
+        let mut command = self.tool(&["up", "--data", &data, "--admin", "127.0.0.1:0", "--json"]);
+        command.env("TRIBUTARY_LISTEN", "127.0.0.1:0").env("TRIBUTARY_RATE_LIMIT", "0").args(&self.flags);
         command
-            .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
-            .env("TRIBUTARY_RATE_LIMIT", "0")
-            .args(&self.world)
-            .args(&self.flags);
+    }
+
+    /// A command of the binary, on the same servers.
+    pub fn tool(&self, args: &[&str]) -> Command {
+        let mut command = tool::command(self.path(), args);
+        command.envs(self.servers.environment().iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -111,12 +117,13 @@ impl Home {
         }
         let address = |name: &str| ready[name].as_str().expect("an address").parse().expect("an address");
         let (listen, admin) = (address("listen"), address("admin"));
-        Ok(Up { child, listen, admin, http: Http::new(listen, self.key()), data: self.data.clone() })
+        let lake = ready["lake"].as_str().and_then(|url| url.parse().ok()).expect("a URL");
+        Ok(Up { child, listen, admin, http: Http::new(listen, self.key()), lake })
     }
 
     /// Runs a command of the binary here.
     pub async fn run(&self, args: &[&str]) -> Finished {
-        tool::tributary(self.path(), args).await
+        tool::finish(self.tool(args)).await
     }
 
     /// Runs `lake …` on the data directory.
@@ -140,7 +147,7 @@ pub struct Up {
     pub admin: SocketAddr,
     /// A client with the key of the first start.
     pub http: Http,
-    data: PathBuf,
+    lake: Url,
 }
 
 impl Drop for Up {
@@ -194,12 +201,16 @@ impl Up {
 
     /// The table of workspace `default`, for SQL.
     pub fn scan(&self) -> String {
-        format!("delta_scan('{}')", self.table_path().display())
+        format!("delta_scan('{}')", self.table_url())
     }
 
-    /// The directory of that table.
-    pub fn table_path(&self) -> PathBuf {
-        self.data.join("lake/default/records")
+    /// The files of that table.
+    pub fn files(&self) -> Files {
+        Files::of(&self.table_url())
+    }
+
+    fn table_url(&self) -> Url {
+        self.lake.join("default/records/").expect("a URL")
     }
 
     /// Everything in the table. Two rows of one identity are a failure in themselves.

@@ -70,6 +70,20 @@ pub async fn open(options: Options) -> Result<Arc<dyn Tables>, TablesError> {
     }))
 }
 
+/// Drops both keyspaces, for tests that have made them for themselves.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(feature = "conformance")]
+pub async fn drop_keyspaces(options: &Options) -> Result<(), TablesError> {
+    options.check()?;
+    let cluster = Cluster::connect(options).await?;
+    for keyspace in [&options.keyspace, &options.index_keyspace()] {
+        cluster.query(format!("DROP KEYSPACE IF EXISTS {keyspace}").into(), ()).await?;
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Cql {
     cluster: Cluster,
