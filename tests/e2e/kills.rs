@@ -8,9 +8,10 @@ use crate::{
     writers::{Work, Writer, union},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, slice::from_ref, time::Duration};
 
-fn setting(name: &str, default: u64) -> u64 {
+/// A number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
@@ -49,7 +50,7 @@ async fn at_random_moments() {
     let mut writers = Writer::four(seed);
     let mut seen = BTreeMap::new();
     for round in 1..=rounds {
-        let work = Work::start(writers, &up.http);
+        let work = Work::start(writers, from_ref(&up.http));
         // Each round a few kills in a row, so that recoveries are killed too; the last start lives.
         for _ in 0..random.random_range(1..=3) {
             tokio::time::sleep(Duration::from_millis(random.random_range(0..900))).await;
@@ -70,7 +71,7 @@ async fn at_random_moments() {
 
 /// Kills at the n-th passing of a point, starts again, and checks.
 async fn at_point(name: &str, nth: u64) {
-    if name.starts_with("log.append.") | name.starts_with("tables.") && !World::has_embedded(name) {
+    if (name.starts_with("log.append.") || name.starts_with("tables.")) && !World::has_embedded(name) {
         return;
     }
     let mut home = Home::new();
@@ -78,7 +79,7 @@ async fn at_point(name: &str, nth: u64) {
     let mut up = home.start();
     let listen = up.listen.to_string();
     for writer in &mut writers {
-        writer.write(&up.http).await;
+        writer.write(from_ref(&up.http)).await;
     }
     check(&home, &up, &writers).await;
     assert!(up.terminate().await.0.success());
@@ -87,7 +88,7 @@ async fn at_point(name: &str, nth: u64) {
     let environment = [("TRIBUTARY_CRASH_AT", crash_at.as_str()), ("TRIBUTARY_LISTEN", listen.as_str())];
     // A point that is passed while starting kills before it is ready.
     if let Ok(mut doomed) = home.try_start(&environment) {
-        let work = Work::start(writers, &doomed.http);
+        let work = Work::start(writers, from_ref(&doomed.http));
         let ended = tokio::time::timeout(Duration::from_secs(120), doomed.ended()).await;
         let status = ended.unwrap_or_else(|_| panic!("{name} is not passed {nth} times in two minutes"));
         assert!(!status.success() && status.code().is_none(), "killed, not ended: {status:?} {}", home.log());
@@ -99,7 +100,7 @@ async fn at_point(name: &str, nth: u64) {
     check(&home, &up, &writers).await;
     // And it goes on as if nothing had happened.
     for writer in &mut writers {
-        writer.write(&up.http).await;
+        writer.write(from_ref(&up.http)).await;
     }
     check(&home, &up, &writers).await;
 }

@@ -64,12 +64,14 @@ impl Writer {
         body
     }
 
-    /// Sends one batch, under one `Idempotency-Key`, until it is accepted: only an answer tells what became of it.
-    pub async fn write(&mut self, http: &Http) {
+    /// Sends one batch, under one `Idempotency-Key`, to one server after the other until one accepts it: only an answer
+    /// tells what became of it.
+    pub async fn write(&mut self, servers: &[Http]) {
         let body = self.next_batch();
         self.sent += 1;
         let key = format!("{}-{}", self.name, self.sent);
-        loop {
+        for turn in self.sent as usize.. {
+            let http = &servers[turn % servers.len()];
             let answer = http.try_post("application/x-ndjson", body.clone().into_bytes(), Some(&key)).await;
             match answer {
                 Ok(answer) if answer.status == 202 => {
@@ -79,7 +81,10 @@ impl Writer {
                     self.table.take(&body);
                     return;
                 }
-                Ok(answer) => assert!(matches!(answer.status, 429 | 503), "{answer:?}"),
+                Ok(answer) => {
+                    assert!(matches!(answer.status, 429 | 503), "{answer:?}");
+                    assert!(answer.retry_after.is_some() && answer.json["retryAfter"].is_u64(), "{answer:?}");
+                }
                 Err(_) => {}
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,14 +99,14 @@ pub struct Work {
 }
 
 impl Work {
-    /// Lets them write to one server until told to stop.
-    pub fn start(writers: Vec<Writer>, http: &Http) -> Self {
+    /// Lets them write to these servers until told to stop.
+    pub fn start(writers: Vec<Writer>, servers: &[Http]) -> Self {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         for mut writer in writers {
-            let (http, stop) = (http.clone(), stop.clone());
+            let (servers, stop) = (servers.to_vec(), stop.clone());
             tasks.spawn(async move {
                 while !stop.is_cancelled() {
-                    writer.write(&http).await;
+                    writer.write(&servers).await;
                 }
                 writer
             });

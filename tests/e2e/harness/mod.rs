@@ -11,4 +11,6 @@ pub use duck::query;
 pub use http::{Answer, Http};
 pub use tool::{Finished, command, finish, tributary};
 pub use up::{Home, Up, read_table};
-pub use world::{Servers, World};
+#[cfg(feature = "cluster")]
+pub use world::Servers;
+pub use world::World;

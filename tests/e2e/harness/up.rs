@@ -1,6 +1,6 @@
 //! `tributary up` in a directory of its own.
 
-use super::{Finished, Http, Servers, World, files::Files, query, tool};
+use super::{Finished, Http, World, files::Files, query, tool, world::Servers};
 use crate::model::{Key, Table};
 use serde_json::Value;
 use std::{

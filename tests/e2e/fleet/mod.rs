@@ -1,0 +1,124 @@
+//! Any number of `serve` and `pipeline` processes on real Kafka, Cassandra and MinIO, and what must hold whatever becomes
+//! of them: what was acknowledged is in the lake once and in its last version, every batch ends, `lake check` passes,
+//! and nobody says the same thing a million times.
+
+mod process;
+mod processes;
+
+use crate::{
+    harness::{Http, Servers, finish, read_table},
+    writers::{Writer, union},
+};
+use process::Process;
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+/// Lines that differ in nothing but time and numbers may be in the log of one process so often.
+const REPEATED: usize = 60;
+
+/// Processes on backends that they share.
+struct Fleet {
+    directory: tempfile::TempDir,
+    servers: Servers,
+    key: String,
+    started: u32,
+}
+
+impl Fleet {
+    /// None yet, and a key for the workspace `default`.
+    async fn new() -> Self {
+        Self::on(Servers::new()).await
+    }
+
+    /// The same on servers of its own.
+    async fn on(servers: Servers) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut fleet = Self { directory, servers, key: String::new(), started: 0 };
+        let create = "keys create --workspace default --label tests --source tests --json \
+                      --permission api:read --permission api:write";
+        let created = finish(fleet.command(create)).await.ok().json();
+        fleet.key = created["key"].as_str().expect("a key").to_owned();
+        fleet
+    }
+
+    /// A command of the binary, its words apart by blanks.
+    fn command(&self, words: &str) -> Command {
+        let mut command = crate::harness::command(self.directory.path(), words.split_whitespace());
+        command.envs(self.servers.environment().iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts an API and waits until it is ready.
+    async fn serve(&mut self) -> Process {
+        self.start("serve", "127.0.0.1:0", &[]).await
+    }
+
+    /// Starts lanes likewise.
+    async fn pipeline(&mut self) -> Process {
+        self.start("pipeline", "", &[]).await
+    }
+
+    /// Starts either with environment variables that overrule the fleet's.
+    async fn start(&mut self, role: &'static str, listen: &str, environment: &[(&str, &str)]) -> Process {
+        let mut command = self.command(&format!("{role} --admin 127.0.0.1:0 --json"));
+        if role == "serve" {
+            command.args(["--listen", listen, "--rate-limit", "0"]);
+        }
+        command.envs(environment.iter().copied());
+        self.started += 1;
+        let log = self.directory.path().join(format!("{role}-{}.log", self.started));
+        let process = Process::start(role, command, &log).await;
+        process.until_ready().await;
+        process
+    }
+
+    /// Starts another in the place of one that has ended.
+    async fn again(&mut self, ended: &Process) -> Process {
+        let listen = ended.listen.map(|listen| listen.to_string()).unwrap_or_default();
+        self.start(ended.role, &listen, &[]).await
+    }
+
+    /// A client of each of these.
+    fn clients<'p>(&self, serves: impl IntoIterator<Item = &'p Process>) -> Vec<Http> {
+        serves.into_iter().map(|serve| Http::new(serve.listen.expect("an API"), &self.key)).collect()
+    }
+
+    fn scan(&self) -> String {
+        let lake = self.servers.environment().iter().find(|(name, _)| *name == "TRIBUTARY_LAKE").expect("a lake");
+        format!("delta_scan('{}default/records')", lake.1)
+    }
+
+    /// Everything that must hold once the dust has settled.
+    async fn check(&self, servers: &[Http], writers: &[Writer]) {
+        for (n, id) in writers.iter().flat_map(|writer| &writer.batches).enumerate() {
+            servers[n % servers.len()].complete(id).await;
+        }
+        read_table(&self.scan()).assert_is(&union(writers));
+        finish(self.command("lake check")).await.ok();
+        let records: u64 = writers.iter().map(|writer| writer.records).sum();
+        eprintln!("{records} records accepted");
+        assert!(records > 100, "the writers got something done");
+        self.logs_are_short();
+    }
+
+    fn logs_are_short(&self) {
+        for entry in std::fs::read_dir(self.directory.path()).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|end| end == "log") {
+                says_it_once(&path);
+            }
+        }
+    }
+}
+
+/// What is wrong is said once, or with a count, not for every try.
+fn says_it_once(log: &Path) {
+    let text = std::fs::read_to_string(log).expect("a log");
+    assert!(!text.contains("panicked"), "{}: {text}", log.display());
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for line in text.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+        let shape: String = line.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        *seen.entry(shape).or_default() += 1;
+    }
+    let loud: Vec<_> = seen.iter().filter(|(_, count)| **count > REPEATED).collect();
+    assert!(loud.is_empty(), "{}: {loud:#?}", log.display());
+}
