@@ -12,6 +12,8 @@
 #   TRIBUTARY_TEST_KAFKA        host:port, no encryption, no login
 #   TRIBUTARY_TEST_KAFKA_TLS    host:port, TLS with SASL PLAIN or SCRAM; user `tributary`, password `test-password`
 #   TRIBUTARY_TEST_KAFKA_CA     the file with the certificate of who signed the broker's
+#   TRIBUTARY_TEST_KAFKA_BEHIND_PROXY   host:port that calls itself by what KAFKA_PROXY=host:port says, if that is set:
+#                               whoever comes by the proxy is told to go on coming by it
 #   KAFKA_PID                   its process id
 #
 # Needs Java 17, Maven, Python 3 and OpenSSL.
@@ -63,12 +65,12 @@ EOF
 ports() {
     [ -e "$root/ports" ] || python3 - >"$root/ports" <<'EOF'
 import socket
-held = [socket.socket() for _ in range(3)]
+held = [socket.socket() for _ in range(4)]
 for one in held:
     one.bind(("127.0.0.1", 0))
 print(*(one.getsockname()[1] for one in held))
 EOF
-    read -r port controller tls <"$root/ports"
+    read -r port controller tls behind <"$root/ports"
 }
 
 # An authority of our own, and the broker's key and certificate, which it signed, as one PEM file.
@@ -89,11 +91,11 @@ configure() {
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$tls,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$tls
+listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$tls,PROXIED://127.0.0.1:$behind,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SASL_SSL://127.0.0.1:$tls,PROXIED://${KAFKA_PROXY:-127.0.0.1:$behind}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location=$root/broker.pem
 $listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
@@ -145,6 +147,7 @@ start() {
 TRIBUTARY_TEST_KAFKA=127.0.0.1:$port
 TRIBUTARY_TEST_KAFKA_TLS=127.0.0.1:$tls
 TRIBUTARY_TEST_KAFKA_CA=$root/ca.pem
+TRIBUTARY_TEST_KAFKA_BEHIND_PROXY=127.0.0.1:$behind
 KAFKA_PID=$started
 EOF
     local deadline=$((SECONDS + 60))

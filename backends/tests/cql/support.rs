@@ -69,7 +69,7 @@ impl Drop for Keyspace {
         let options = Options { start_timeout: Duration::from_secs(1), ..self.options() };
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let _ = runtime.block_on(cql::drop_keyspaces(&options));
+            let _ = runtime.block_on(cql::drop_keyspaces(&options, false));
         });
         dropping.join().unwrap();
     }

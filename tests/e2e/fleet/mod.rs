@@ -4,6 +4,9 @@
 
 mod process;
 mod processes;
+mod proxy;
+mod server;
+mod servers;
 
 use crate::{
     harness::{Http, Servers, finish, read_table},

@@ -64,19 +64,13 @@ impl Servers {
 impl Servers {
     /// On the servers that the environment names.
     pub fn new() -> Self {
-        let server = |variable: &str, script: &str| {
-            std::env::var(variable)
-                .unwrap_or_else(|_| panic!("{variable} names no server: tests/services/{script} start"))
-        };
-        Self::on(
-            server("TRIBUTARY_TEST_KAFKA", "kafka.sh"),
-            server("TRIBUTARY_TEST_CQL", "cassandra.sh"),
-            &server("TRIBUTARY_TEST_S3", "minio.sh"),
-        )
+        Self::of(&|name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: see tests/cluster.sh")))
     }
 
-    /// On these, of which `lake` is a URL that ends with a slash.
-    pub fn on(kafka: String, cql: String, lake: &str) -> Self {
+    /// On those that `server` names by the names of the environment.
+    pub fn of(server: &dyn Fn(&str) -> String) -> Self {
+        let (kafka, cql, lake) =
+            (server("TRIBUTARY_TEST_KAFKA"), server("TRIBUTARY_TEST_CQL"), server("TRIBUTARY_TEST_S3"));
         let name = unique();
         let environment = vec![
             ("TRIBUTARY_KAFKA", kafka),
@@ -93,21 +87,40 @@ impl Servers {
 }
 
 #[cfg(feature = "cluster")]
-impl Drop for Servers {
-    /// In a thread of its own, for there is no waiting for a future in here.
-    fn drop(&mut self) {
+impl Servers {
+    /// Another server of the three, or something in between, from now on.
+    pub fn with(mut self, name: &'static str, value: String) -> Self {
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value));
+        self
+    }
+
+    /// Drops the key index, as an operator might.
+    pub fn drop_index(&self) {
+        self.drop_keyspaces(true);
+    }
+
+    /// In a thread of its own, for dropping a value cannot wait for a future.
+    fn drop_keyspaces(&self, only_index: bool) {
         use tributary_backends::tables::cql::{Options, drop_keyspaces};
 
-        let Some((node, keyspace)) = self.keyspace.take() else { return };
+        let Some((node, keyspace)) = self.keyspace.clone() else { return };
         let options =
             Options { nodes: vec![node], keyspace, start_timeout: Duration::from_secs(5), ..Options::default() };
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            if let Err(error) = runtime.block_on(drop_keyspaces(&options)) {
+            if let Err(error) = runtime.block_on(drop_keyspaces(&options, only_index)) {
                 eprintln!("{} stays on the server: {error}", options.keyspace);
             }
         });
         let _ = dropping.join();
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.drop_keyspaces(false);
     }
 }
 

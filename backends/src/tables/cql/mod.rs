@@ -70,15 +70,16 @@ pub async fn open(options: Options) -> Result<Arc<dyn Tables>, TablesError> {
     }))
 }
 
-/// Drops both keyspaces, for tests that have made them for themselves.
+/// Drops keyspaces, for tests that have made them for themselves: both, or only that of the key index.
 ///
 /// # Errors
 /// As [`open`].
 #[cfg(feature = "conformance")]
-pub async fn drop_keyspaces(options: &Options) -> Result<(), TablesError> {
+pub async fn drop_keyspaces(options: &Options, only_index: bool) -> Result<(), TablesError> {
     options.check()?;
     let cluster = Cluster::connect(options).await?;
-    for keyspace in [&options.keyspace, &options.index_keyspace()] {
+    let (index, state) = (options.index_keyspace(), options.keyspace.clone());
+    for keyspace in if only_index { vec![index] } else { vec![index, state] } {
         cluster.query(format!("DROP KEYSPACE IF EXISTS {keyspace}").into(), ()).await?;
     }
     Ok(())

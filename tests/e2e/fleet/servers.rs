@@ -1,0 +1,150 @@
+//! Servers that are killed, hang, or cannot be reached by one of the processes, while four writers write.
+
+use super::{
+    Fleet,
+    proxy::{Net, Proxy, WELL},
+    server::Server,
+};
+use crate::{
+    harness::{finish, query},
+    writers::{Work, Writer},
+};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Longer than requests are tried, so that some are given up.
+const OUTAGE: Duration = Duration::from_secs(18);
+
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// A server is killed under load and comes back, and hangs under load and goes on.
+async fn outage(mut server: Server) {
+    let mut fleet = Fleet::on(server.among_others()).await;
+    if let Some((_, endpoint)) = fleet.servers.environment().iter().find(|(name, _)| *name == "AWS_ENDPOINT_URL") {
+        read_from(endpoint, &fleet.scan());
+    }
+    let processes = [fleet.serve().await, fleet.serve().await, fleet.pipeline().await, fleet.pipeline().await];
+    let servers = fleet.clients(&processes[..2]);
+    let work = Work::start(Writer::four(5), &servers);
+    a_moment().await;
+    server.kill().await;
+    a_moment().await;
+    server.again().await;
+    a_moment().await;
+    let writers = work.finish().await;
+    fleet.check(&servers, &writers).await;
+
+    let work = Work::start(writers, &servers);
+    a_moment().await;
+    server.pause();
+    tokio::time::sleep(OUTAGE).await;
+    server.resume();
+    a_moment().await;
+    let writers = work.finish().await;
+    fleet.check(&servers, &writers).await;
+    for process in &processes {
+        process.until_ready().await;
+    }
+}
+
+/// Has DuckDB read this lake from another S3 server than the others.
+fn read_from(endpoint: &str, scan: &str) {
+    let scope = scan.trim_start_matches("delta_scan('").trim_end_matches("default/records')");
+    let (name, endpoint) = (scope.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), endpoint.replace("http://", ""));
+    let variable = |name: &str| std::env::var(name).expect("set for the tests");
+    query(&format!(
+        "CREATE SECRET {name} (TYPE s3, SCOPE '{scope}', KEY_ID '{}', SECRET '{}', REGION '{}', ENDPOINT '{endpoint}', \
+         URL_STYLE 'path', USE_SSL false)",
+        variable("AWS_ACCESS_KEY_ID"),
+        variable("AWS_SECRET_ACCESS_KEY"),
+        variable("AWS_REGION"),
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_fails_and_comes_back() {
+    outage(Server::start("kafka", vec![]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tables_fail_and_come_back() {
+    outage(Server::start("cassandra", vec![]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_fails_and_comes_back() {
+    outage(Server::start("minio", vec![]).await).await;
+}
+
+/// One pipeline of two has a bad network to one of the servers; the other one goes on, or takes over.
+async fn bad_network(mut fleet: Fleet, proxy: Proxy, variable: &str, value: &str) {
+    let serves = [fleet.serve().await, fleet.start("serve", "127.0.0.1:0", &[(variable, value)]).await];
+    let well = fleet.pipeline().await;
+    let behind = fleet.start("pipeline", "", &[(variable, value)]).await;
+    let servers = fleet.clients(&serves);
+    let mut writers = Writer::four(6);
+    for net in [Net::Late(Duration::from_millis(50)), Net::Cut, Net::Hole] {
+        let work = Work::start(writers, &servers);
+        a_moment().await;
+        proxy.set(net);
+        tokio::time::sleep(if net == Net::Hole { OUTAGE } else { Duration::from_secs(3) }).await;
+        proxy.set(WELL);
+        a_moment().await;
+        writers = work.finish().await;
+        fleet.check(&servers, &writers).await;
+    }
+    behind.until_ready().await;
+    drop(well);
+    // It can do all of it again.
+    for writer in &mut writers {
+        writer.write(&servers).await;
+    }
+    fleet.check(&servers, &writers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_network_to_kafka() {
+    let to = watch::Sender::new(String::new());
+    let proxy = Proxy::new(to.subscribe()).await;
+    let server = Server::start("kafka", vec![("KAFKA_PROXY", proxy.address.to_string())]).await;
+    to.send_replace(server.says("TRIBUTARY_TEST_KAFKA_BEHIND_PROXY").to_owned());
+    let fleet = Fleet::on(server.among_others()).await;
+    let address = proxy.address.to_string();
+    bad_network(fleet, proxy, "TRIBUTARY_KAFKA", &address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_network_to_the_tables() {
+    let proxy = Proxy::to(&std::env::var("TRIBUTARY_TEST_CQL").expect("set for the tests")).await;
+    let (fleet, address) = (Fleet::new().await, proxy.address.to_string());
+    bad_network(fleet, proxy, "TRIBUTARY_SCYLLA", &address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_network_to_the_store() {
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("set for the tests");
+    let proxy = Proxy::to(endpoint.trim_start_matches("http://")).await;
+    let (fleet, url) = (Fleet::new().await, format!("http://{}", proxy.address));
+    bad_network(fleet, proxy, "AWS_ENDPOINT_URL", &url).await;
+}
+
+/// The index is derived from the lake: it may be dropped under load, and made again while others use it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_index_is_dropped_and_rebuilt_under_load() {
+    let mut fleet = Fleet::new().await;
+    let processes = [fleet.serve().await, fleet.pipeline().await, fleet.pipeline().await];
+    let servers = fleet.clients(&processes[..1]);
+    let mut writers = Writer::four(7);
+    for _ in 0..2 {
+        let work = Work::start(writers, &servers);
+        a_moment().await;
+        fleet.servers.drop_index();
+        a_moment().await;
+        finish(fleet.command("lake rebuild-index")).await.ok();
+        a_moment().await;
+        writers = work.finish().await;
+        fleet.check(&servers, &writers).await;
+    }
+}
