@@ -5,11 +5,13 @@
 //! | [`log::RecordLog`] | [`log::embedded`] | Kafka: `log::kafka`, with the feature `kafka` |
 //! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB or Cassandra: `tables::cql`, with the feature `cql` |
 //!
-//! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and randomness.
+//! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and
+//! randomness, [`said`] keeps logs short.
 
 pub mod crash;
 pub mod data_dir;
 pub mod log;
 pub mod memory;
+pub mod said;
 pub mod tables;
 pub mod world;

@@ -106,10 +106,10 @@ impl Default for Timeouts {
 pub struct IdempotencyConfig {
     /// How long a `202` is kept; default 24 h.
     pub keep: Duration,
-    /// How long a request holds its key without an answer before a repeat may take it over; default 20 s. A request
-    /// that takes three quarters of it is given up with a 503, so that it cannot end behind its repeat: hence longer than
-    /// an append may take. After a crash a repeat waits for as long, but not with embedded tables, which know that their
-    /// only process has ended.
+    /// How long a request holds its key without an answer before a repeat may take it over; default 30 s. A request
+    /// that takes three quarters of it is given up with a 503, so that it cannot end behind its repeat; that is more than
+    /// a row and an append may take. After a crash a repeat waits for as long, but not with embedded tables, which know
+    /// that their only process has ended.
     pub lease: Duration,
     /// How long a repeat waits for its twin's answer before it gets 429; default 10 s.
     pub wait: Duration,
@@ -117,6 +117,6 @@ pub struct IdempotencyConfig {
 
 impl Default for IdempotencyConfig {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(24 * 3_600), lease: Duration::from_secs(20), wait: Duration::from_secs(10) }
+        Self { keep: Duration::from_secs(24 * 3_600), lease: Duration::from_secs(30), wait: Duration::from_secs(10) }
     }
 }

@@ -5,7 +5,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use tributary_backends::{log::LogError, tables::TablesError};
+use std::sync::LazyLock;
+use tributary_backends::{log::LogError, said::Said, tables::TablesError};
 use tributary_schemas::{api::ApiError, limits::MAX_MESSAGE_CHARS};
 
 /// A request that failed: its status, and what the body says.
@@ -100,46 +101,45 @@ const AWAY: &str = "a backend is not available right now: send this request agai
 const FULL: &str = "there is no space left to store this: send this request again after retryAfter seconds";
 const HALTED: &str = "a backend has stopped for safety and its operator must act: try again later";
 
+/// Of all requests of the process: each gets its answer, but the operator is told once.
+static SAID: LazyLock<Said> = LazyLock::new(Said::default);
+
+/// Logs what a backend said, unless the same was wrong a moment ago.
+fn say(kind: &'static str, what_fails: &str, error: &dyn std::error::Error, only_wait: bool) {
+    let Some(unsaid) = SAID.may_say(&format!("{what_fails}: {kind}")) else { return };
+    if only_wait {
+        tracing::warn!(%error, unsaid, "{what_fails}");
+    } else {
+        tracing::error!(%error, unsaid, "{what_fails}");
+    }
+}
+
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
-        match error {
-            LogError::Unavailable(_) => {
-                tracing::warn!(%error, "cannot append");
-                Self::unavailable(AWAY)
-            }
-            LogError::Full(_) => {
-                tracing::error!(%error, "cannot append");
-                Self::unavailable(FULL)
-            }
-            LogError::Fenced { .. } | LogError::Corrupt { .. } | LogError::Halted(_) => {
-                tracing::error!(%error, "cannot append");
-                Self::unavailable(HALTED)
-            }
-        }
+        let (kind, message) = match error {
+            LogError::Unavailable(_) => ("away", AWAY),
+            LogError::Full(_) => ("full", FULL),
+            LogError::Fenced { .. } | LogError::Corrupt { .. } | LogError::Halted(_) => ("halted", HALTED),
+        };
+        say(kind, "cannot append", &error, message == AWAY);
+        Self::unavailable(message)
     }
 }
 
 impl From<TablesError> for Failure {
     fn from(error: TablesError) -> Self {
-        match error {
-            TablesError::Unavailable(_) => {
-                tracing::warn!(%error, "cannot use the tables");
-                Self::unavailable(AWAY)
-            }
-            TablesError::Full(_) => {
-                tracing::error!(%error, "cannot use the tables");
-                Self::unavailable(FULL)
-            }
-            TablesError::Halted(_) => {
-                tracing::error!(%error, "cannot use the tables");
-                Self::unavailable(HALTED)
-            }
+        let (kind, message) = match error {
+            TablesError::Unavailable(_) => ("away", AWAY),
+            TablesError::Full(_) => ("full", FULL),
+            TablesError::Halted(_) => ("halted", HALTED),
             // Requests create no keys.
             TablesError::KeyLimit { .. } => {
                 tracing::error!(%error, "the tables gave an answer that was not asked for");
-                Self::internal()
+                return Self::internal();
             }
-        }
+        };
+        say(kind, "cannot use the tables", &error, message == AWAY);
+        Self::unavailable(message)
     }
 }
 

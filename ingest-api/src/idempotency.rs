@@ -63,8 +63,11 @@ pub async fn once(
         return Ok(stored);
     }
     // Nobody else may hold the key while this goes on.
-    let worked = timeout(config.lease.mul_f64(LEASE_USED), work).await;
-    match worked.unwrap_or_else(|_| Err(Failure::unfinished())) {
+    let Ok(worked) = timeout(config.lease.mul_f64(LEASE_USED), work).await else {
+        // What was begun may still come to pass: the key stays held until the lease is over.
+        return Err(Failure::unfinished());
+    };
+    match worked {
         Ok(response) => {
             // A 202 that is not stored would break the promise to the next repeat; so if this fails, so does the request.
             tables.complete(&hold, &response, world.now_micros() + micros(config.keep)).await?;

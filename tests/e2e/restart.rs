@@ -1,7 +1,7 @@
 //! What a restart must not change.
 
 use crate::{
-    harness::{Home, query},
+    harness::{Home, World, query},
     model::{MESSAGES, NOTES, Table, record, with_data},
 };
 
@@ -29,7 +29,8 @@ async fn an_idempotency_key_is_remembered() {
     assert_eq!(page.json["batches"].as_array().map(Vec::len), Some(1), "processed once");
 }
 
-/// A repeat is not made to wait for the hold of a process that is dead: it would get 429 while the key is held.
+/// A repeat gets the key that a dead process held: with embedded tables at once, for their only process has ended; else
+/// when the lease is over, and until then 429.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idempotency_key_that_a_dead_process_held_is_free() {
     let mut home = Home::new();
@@ -39,7 +40,10 @@ async fn an_idempotency_key_that_a_dead_process_held_is_free() {
         assert!(cut.is_err(), "{point}: no answer from a dead process");
         doomed.ended().await;
         let up = home.start();
-        let repeat = up.http.try_post(NDJSON, NOTES.into(), Some(point)).await.expect("an answer");
+        let mut repeat = up.http.try_post(NDJSON, NOTES.into(), Some(point)).await.expect("an answer");
+        while repeat.status == 429 && World::of_this_run() == World::Cluster {
+            repeat = up.http.try_post(NDJSON, NOTES.into(), Some(point)).await.expect("an answer");
+        }
         // The last point is behind the stored answer, so the batch is that of the first request there.
         assert_eq!((repeat.status, &repeat.json["acceptedCount"]), (202, &12.into()), "{point}: {:?}", repeat.json);
         up.http.complete(&repeat.batch_id()).await;

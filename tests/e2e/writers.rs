@@ -5,7 +5,7 @@ use crate::{
     model::{MESSAGES, NOTES, TRANSCRIPTS, Table, read, with_data},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::index};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,8 @@ pub struct Writer {
     pub batches: Vec<String>,
     /// Records accepted.
     pub records: u64,
+    /// How often which error was the answer.
+    pub refusals: BTreeMap<String, usize>,
 }
 
 impl Writer {
@@ -31,7 +33,18 @@ impl Writer {
         let versions = vec![0; lines.len()];
         let random = StdRng::seed_from_u64(seed);
         let (name, table) = (name.to_owned(), Table::default());
-        Self { name, random, lines, data, versions, sent: 0, table, batches: Vec::new(), records: 0 }
+        Self {
+            name,
+            random,
+            lines,
+            data,
+            versions,
+            sent: 0,
+            table,
+            batches: Vec::new(),
+            records: 0,
+            refusals: BTreeMap::new(),
+        }
     }
 
     /// Four of them: two with halves of the messages, one with transcripts, one with notes.
@@ -84,6 +97,8 @@ impl Writer {
                 Ok(answer) => {
                     assert!(matches!(answer.status, 429 | 503), "{answer:?}");
                     assert!(answer.retry_after.is_some() && answer.json["retryAfter"].is_u64(), "{answer:?}");
+                    let error = answer.json["error"].as_str().expect("a code").to_owned();
+                    *self.refusals.entry(error).or_default() += 1;
                 }
                 Err(_) => {}
             }

@@ -142,7 +142,8 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     fn partitions(&self, topic: Topic) -> u32;
 
     /// Appends all messages and returns their offsets once every one is durable. Not atomic: after an error any
-    /// subset may be in the log. Messages of one call keep their order within each partition. A call without
+    /// subset may be in the log; what is not by then never will be, so whoever appends it again comes behind it. Messages
+    /// of one call keep their order within each partition. A call without
     /// messages changes nothing, and fails when messages could not be appended either, as far as that is known.
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError>;
 
@@ -210,7 +211,8 @@ pub trait PartitionReader: Send {
     fn partition(&self) -> u32;
     /// The next offset that [`Self::fetch`] reads.
     fn position(&self) -> i64;
-    /// Messages from the position on, which moves past them; empty when nothing came within `max_wait`. Cancel-safe.
+    /// Messages from the position on, which moves past them; empty when nothing came within `max_wait`. Offsets may be
+    /// missing between them and behind them, where there is nothing to read. Cancel-safe.
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError>;
     /// Moves the position. Below the low watermark the next fetch starts at the low watermark.
     fn seek(&mut self, offset: i64);

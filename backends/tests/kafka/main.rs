@@ -8,6 +8,7 @@
 mod access;
 mod faults;
 mod groups;
+mod late;
 mod support;
 mod topics;
 

@@ -98,7 +98,8 @@ impl Fleet {
         read_table(&self.scan()).assert_is(&union(writers));
         finish(self.command("lake check")).await.ok();
         let records: u64 = writers.iter().map(|writer| writer.records).sum();
-        eprintln!("{records} records accepted");
+        let refusals: Vec<_> = writers.iter().map(|writer| &writer.refusals).collect();
+        eprintln!("{records} records accepted; refused {refusals:?}");
         assert!(records > 100, "the writers got something done");
         self.logs_are_short();
     }

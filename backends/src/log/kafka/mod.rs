@@ -5,6 +5,7 @@
 //! | [`RecordLog::id`] | the id of the topic `records`, which a topic made anew does not share [`topic_id`] |
 //! | topics | made at the first start, checked at every start [`topics`] |
 //! | durable | idempotent producer, `acks=all`; readers see no more than the high watermark [`producer`] |
+//! | failed for good | what is appended later than its sender was ready to wait is passed over [`void`] |
 //! | members | consumer groups with the cooperative-sticky assignor [`group`] |
 //! | releases | the revocation is confirmed to the group once the work has ended, or a grace has passed [`lease`] |
 //! | readers | one queue for each partition, with a bounded amount fetched ahead [`reader`] |
@@ -29,6 +30,7 @@ mod reader;
 mod reports;
 mod topic_id;
 mod topics;
+mod void;
 
 pub use options::{Compression, Options, Properties};
 

@@ -1,7 +1,10 @@
 //! What can be chosen about the log on Kafka.
 
-use crate::log::{LogError, Topic};
-use std::{fmt, str::FromStr, time::Duration};
+use crate::{
+    log::{LogError, Topic},
+    world::{SystemWorld, World},
+};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use tributary_schemas::identity::Lanes;
 
 /// Choices for the log on Kafka; `..Options::default()` for the rest.
@@ -37,8 +40,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// How long an append waits for room in the queue. Default 500 ms, which evens out bursts.
     pub queue_wait: Duration,
-    /// How long an append is tried before it fails with [`LogError::Unavailable`]. Default 15 s, which outlives the
-    /// change of a partition's leader.
+    /// How long an append is tried before it is void, after which it fails with [`LogError::Unavailable`]. Default 10 s,
+    /// which outlives most changes of a partition's leader; a sender whose request took part in it is told soon after.
     pub append_timeout: Duration,
     /// Bytes that are fetched ahead of a reader, for each partition. Default 4 MiB. Larger: fewer waits when catching
     /// up; this much memory may be held for each partition.
@@ -53,6 +56,8 @@ pub struct Options {
     pub start_timeout: Duration,
     /// Further properties of librdkafka: TLS, SASL, and what else there is.
     pub properties: Properties,
+    /// Time, until a broker has told its own.
+    pub world: Arc<dyn World>,
 }
 
 impl Default for Options {
@@ -70,12 +75,13 @@ impl Default for Options {
             linger: Duration::from_millis(5),
             queue_bytes: 32 << 20,
             queue_wait: Duration::from_millis(500),
-            append_timeout: Duration::from_secs(15),
+            append_timeout: Duration::from_secs(10),
             prefetch_bytes: 4 << 20,
             session_timeout: Duration::from_secs(10),
             release_grace: Duration::from_secs(30),
             start_timeout: Duration::from_secs(30),
             properties: Properties::default(),
+            world: Arc::new(SystemWorld),
         }
     }
 }

@@ -3,8 +3,13 @@
 //! The bytes that wait are bounded by a semaphore before librdkafka sees a message. A call holds its share until the
 //! last of its messages was acknowledged or given up, also when its caller has gone away.
 
-use super::{clients, errors, options::Options, reports::Reports};
-use crate::log::{Append, LogError};
+use super::{
+    clients, errors,
+    options::Options,
+    reports::Reports,
+    void::{self, Clocks},
+};
+use crate::log::{Append, LogError, Topic};
 use rdkafka::{
     ClientContext, Message, Statistics,
     config::RDKafkaLogLevel,
@@ -16,7 +21,10 @@ use std::sync::{
     Arc, Mutex, PoisonError, RwLock,
     atomic::{AtomicI64, AtomicUsize, Ordering},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep_until},
+};
 
 /// What a message costs beside its bytes, here and in librdkafka.
 const OVERHEAD: usize = 256;
@@ -30,44 +38,64 @@ pub(super) struct Producer {
     /// By [`Topic`](crate::log::Topic), in the order of their declaration.
     topics: Vec<String>,
     room: Arc<Semaphore>,
+    clocks: Arc<Clocks>,
     /// Replaced after a fatal error.
     native: RwLock<Arc<Native>>,
 }
 
 impl Producer {
     pub(super) fn new(options: &Options, reports: &Reports) -> Result<Self, LogError> {
-        let native = RwLock::new(Arc::new(clients::producer(options, Acknowledgements(reports.clone()))?));
+        let clocks = Arc::new(Clocks::new(options));
+        let acknowledgements = Acknowledgements { reports: reports.clone(), clocks: clocks.clone() };
+        let native = RwLock::new(Arc::new(clients::producer(options, acknowledgements)?));
         let topics = crate::log::Topic::ALL.map(|topic| options.topic(topic)).to_vec();
         let room = Arc::new(Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { options: options.clone(), reports: reports.clone(), topics, room, native })
+        Ok(Self { options: options.clone(), reports: reports.clone(), topics, room, clocks, native })
     }
 
-    /// Appends all; their offsets.
+    /// Appends all; their offsets. Fails only when nothing of it can be appended any more.
     pub(super) async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
         for message in &messages {
             self.check_size(message)?;
         }
         let (call, answer) = Call::new(messages.len(), self.room(&messages).await?);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
-        // Without any waiting in between, so that the messages of a call keep their order.
-        for (index, message) in messages.iter().enumerate() {
-            let delivery = Box::new(Delivery { call: call.clone(), index });
-            let record = BaseRecord::with_opaque_to(&self.topics[message.topic as usize], delivery)
-                .partition(i32::try_from(message.partition).unwrap_or(i32::MAX))
-                .key(message.key.as_ref())
-                .payload(message.value.as_ref());
-            if let Err((error, _)) = native.send(record) {
-                self.replace_if_dead(&native);
-                return Err(errors::append(&error));
-            }
-        }
+        let void_at = Instant::now() + self.options.append_timeout + void::MARGIN;
+        let sent = self.send(&native, &call, &messages);
         // librdkafka has copies; waiting needs neither.
         drop((call, messages));
-        let outcome = answer.await.unwrap_or_else(|_| Err(LogError::Unavailable("the producer is gone".to_owned())));
+        let (outcome, under_way) = match sent {
+            Ok(()) => {
+                let gone = |_| Err(LogError::Unavailable("the producer is gone".to_owned()));
+                (answer.await.unwrap_or_else(gone), true)
+            }
+            Err((error, index)) => (Err(error), index > 0),
+        };
         if outcome.is_err() {
             self.replace_if_dead(&native);
         }
+        if under_way && matches!(outcome, Err(LogError::Unavailable(_))) {
+            sleep_until(void_at).await;
+        }
         outcome
+    }
+
+    /// Hands all to librdkafka, without any waiting in between, so that the messages of a call keep their order; or says
+    /// why, and how many it has taken before.
+    fn send(&self, native: &Native, call: &Arc<Call>, messages: &[Append]) -> Result<(), (LogError, usize)> {
+        let timeout = i64::try_from(self.options.append_timeout.as_millis()).unwrap_or(i64::MAX);
+        for (index, message) in messages.iter().enumerate() {
+            let (topic, partition) = (message.topic, message.partition);
+            let not_after = self.clocks.now(topic, partition).saturating_add(timeout);
+            let delivery = Box::new(Delivery { call: call.clone(), index, topic, partition, not_after });
+            let record = BaseRecord::with_opaque_to(&self.topics[topic as usize], delivery)
+                .partition(i32::try_from(partition).unwrap_or(i32::MAX))
+                .headers(void::header(not_after))
+                .key(message.key.as_ref())
+                .payload(message.value.as_ref());
+            native.send(record).map_err(|(error, _)| (errors::append(&error), index))?;
+        }
+        Ok(())
     }
 
     fn check_size(&self, message: &Append) -> Result<(), LogError> {
@@ -101,7 +129,8 @@ impl Producer {
         if !Arc::ptr_eq(&current, native) {
             return;
         }
-        match clients::producer(&self.options, Acknowledgements(self.reports.clone())) {
+        let acknowledgements = Acknowledgements { reports: self.reports.clone(), clocks: self.clocks.clone() };
+        match clients::producer(&self.options, acknowledgements) {
             Ok(new) => {
                 tracing::warn!(reason, "the Kafka producer had to be replaced");
                 let dead = std::mem::replace(&mut *current, Arc::new(new));
@@ -117,6 +146,9 @@ impl Producer {
 struct Delivery {
     call: Arc<Call>,
     index: usize,
+    topic: Topic,
+    partition: u32,
+    not_after: i64,
 }
 
 /// One append.
@@ -166,15 +198,18 @@ impl Call {
 }
 
 /// Takes the brokers' acknowledgements.
-struct Acknowledgements(Reports);
+struct Acknowledgements {
+    reports: Reports,
+    clocks: Arc<Clocks>,
+}
 
 impl ClientContext for Acknowledgements {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, text: &str) {
-        self.0.log(level, fac, text);
+        self.reports.log(level, fac, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
+        self.reports.error(error, reason);
     }
 
     fn stats(&self, _: Statistics) {}
@@ -184,8 +219,21 @@ impl ProducerContext for Acknowledgements {
     type DeliveryOpaque = Box<Delivery>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
+        let Delivery { topic, partition, not_after, .. } = *delivery;
         let outcome = match result {
-            Ok(message) => Ok(message.offset()),
+            Ok(message) => {
+                let appended_at = void::appended_at(message);
+                if let Some(at) = appended_at {
+                    self.clocks.acknowledged(topic, partition, at);
+                }
+                // As its readers judge.
+                match appended_at {
+                    Some(at) if at > not_after => {
+                        Err(LogError::Unavailable("the brokers appended it too late".to_owned()))
+                    }
+                    _ => Ok(message.offset()),
+                }
+            }
             Err((error, _)) => Err(errors::append(error)),
         };
         delivery.call.answered(delivery.index, outcome);

@@ -1,6 +1,6 @@
 //! Reads one partition for a group.
 
-use super::{Kafka, blocking, errors, lease::Lease, native};
+use super::{Kafka, blocking, errors, lease::Lease, native, void};
 use crate::log::{FetchLimit, LogError, Message, PartitionReader, Topic, Watermarks};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,10 @@ pub(super) struct Reader {
     lease: Arc<Lease>,
     fenced: watch::Receiver<bool>,
     position: i64,
+    /// Void messages begin here and go on to the position: nothing behind them went out.
+    void_from: Option<i64>,
+    /// What this reader knows to be committed.
+    committed: i64,
     /// The partition is known to reach this far.
     reaches: i64,
     /// Whether the queue holds what comes at the position.
@@ -38,7 +42,18 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(kafka: Arc<Kafka>, lease: Arc<Lease>, position: i64) -> Self {
         let fenced = lease.fenced();
-        Self { kafka, lease, fenced, position, reaches: position, placed: false, held: None, failed: None }
+        Self {
+            kafka,
+            lease,
+            fenced,
+            position,
+            void_from: None,
+            committed: position,
+            reaches: position,
+            placed: false,
+            held: None,
+            failed: None,
+        }
     }
 
     /// What is there already, without waiting.
@@ -53,6 +68,7 @@ impl Reader {
             taken.add(held.offset, held.appended_at, &held.key, &held.value);
         }
         let (position, failed, held) = (self.position, &mut self.failed, &mut self.held);
+        let mut passed_over = None;
         self.lease.drain(|queue| {
             while failed.is_none() && taken.len() < limit.max_messages {
                 match queue.poll(Duration::ZERO) {
@@ -60,6 +76,7 @@ impl Reader {
                     Some(Err(error)) => *failed = Some(error),
                     // What was on its way before the position moved.
                     Some(Ok(message)) if message.offset() < position => {}
+                    Some(Ok(message)) if void::is_void(&message) => passed_over = Some(message.offset()),
                     Some(Ok(message)) if taken.has_room(message_len(&message)) => {
                         let (key, value) = (message.key().unwrap_or(&[]), message.payload().unwrap_or(&[]));
                         taken.add(message.offset(), appended_at(&message), key, value);
@@ -72,11 +89,36 @@ impl Reader {
             }
         })?;
         let messages = taken.finish();
-        if let Some(last) = messages.last() {
-            self.position = last.offset + 1;
-            self.reaches = self.reaches.max(self.position);
-        }
+        let last = messages.last().map(|last| last.offset);
+        self.moved(last, passed_over);
         Ok(messages)
+    }
+
+    /// Moves the position past what went out and what was passed over.
+    fn moved(&mut self, last: Option<i64>, passed_over: Option<i64>) {
+        if let Some(last) = last {
+            (self.position, self.void_from) = (last + 1, None);
+        }
+        if let Some(passed_over) = passed_over.filter(|offset| *offset >= self.position) {
+            tracing::info!(
+                topic = self.lease.topic.name(),
+                partition = self.lease.partition,
+                from = self.position,
+                to = passed_over,
+                "passed over messages that came too late, of appends that had failed"
+            );
+            self.void_from.get_or_insert(self.position);
+            self.position = passed_over + 1;
+        }
+        self.reaches = self.reaches.max(self.position);
+    }
+
+    /// Commits void messages behind which nothing comes, once all before them is committed: nobody else would.
+    async fn commit_void(&mut self) -> Result<(), LogError> {
+        match self.void_from {
+            Some(from) if from == self.committed => self.commit(from).await,
+            _ => Ok(()),
+        }
     }
 
     /// What to do about an error in place of a message. Once it returns `Ok`, fetching can go on.
@@ -139,6 +181,7 @@ impl PartitionReader for Reader {
             if !messages.is_empty() {
                 return Ok(messages);
             }
+            self.commit_void().await?;
             if let Some(error) = self.failed.take() {
                 self.mend(&error).await?;
                 continue;
@@ -153,6 +196,7 @@ impl PartitionReader for Reader {
 
     fn seek(&mut self, offset: i64) {
         (self.position, self.placed, self.held, self.failed) = (offset, false, None, None);
+        self.void_from = None;
     }
 
     async fn commit(&mut self, offset: i64) -> Result<(), LogError> {
@@ -164,14 +208,17 @@ impl PartitionReader for Reader {
             }
             self.reaches = high;
         }
+        let end = if self.void_from == Some(offset) { self.position } else { offset };
         let lease = self.lease.clone();
-        let commit = blocking(move || commit(&lease, offset));
+        let commit = blocking(move || commit(&lease, end));
         // librdkafka has no bound of its own for a coordinator that neither answers nor hangs up. What is still under
         // way then may happen later: a group that has gone back reads again what is in the lake already.
         match tokio::time::timeout(COMMIT_BOUND, commit).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(LogError::Unavailable("the group's coordinator does not answer a commit".to_owned())),
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(LogError::Unavailable("the group's coordinator does not answer a commit".to_owned())),
         }
+        (self.committed, self.void_from) = (end, self.void_from.filter(|from| *from != offset));
+        Ok(())
     }
 
     async fn watermarks(&self) -> Result<Watermarks, LogError> {

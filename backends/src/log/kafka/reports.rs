@@ -1,59 +1,32 @@
 //! What librdkafka says by itself: logged once, not a million times.
 
+use crate::said::Said;
 use rdkafka::{
     ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
     types::RDKafkaErrorCode,
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::time::Instant;
-
-/// What was said is not said again for this long.
-const SILENCE: Duration = Duration::from_secs(60);
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Takes the reports of all clients of one log. Clones share what was said.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reports(Arc<Mutex<Said>>);
+pub(super) struct Reports(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct Said {
-    /// By what it is about: when it may be said again, and how often it was not.
-    subjects: HashMap<String, (Instant, u64)>,
-    last: Option<(RDKafkaErrorCode, String)>,
+struct Shared {
+    said: Said,
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
 }
 
 impl Reports {
     /// The last error that a client met, in words, and whether only the operator can mend it.
     pub(super) fn last(&self) -> Option<(String, bool)> {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.last.as_ref().map(|(code, text)| (text.clone(), is_for_the_operator(*code)))
-    }
-
-    /// How often `subject` was left unsaid since it was last said; `None` when it is to stay unsaid now too.
-    fn may_say(&self, subject: &str, now: Instant) -> Option<u64> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match said.subjects.get_mut(subject) {
-            Some((until, unsaid)) if now < *until => {
-                *unsaid += 1;
-                None
-            }
-            Some((until, unsaid)) => {
-                *until = now + SILENCE;
-                Some(std::mem::take(unsaid))
-            }
-            None => {
-                said.subjects.insert(subject.to_owned(), (now + SILENCE, 0));
-                Some(0)
-            }
-        }
+        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(code, text)| (text.clone(), is_for_the_operator(*code)))
     }
 
     /// Warns of `subject`, unless that was done lately.
     pub(super) fn warn(&self, subject: &str, text: &str) {
-        if let Some(unsaid) = self.may_say(subject, Instant::now()) {
+        if let Some(unsaid) = self.0.said.may_say(subject) {
             tracing::warn!(unsaid, "Kafka: {text}");
         }
     }
@@ -67,7 +40,7 @@ fn is_for_the_operator(code: RDKafkaErrorCode) -> bool {
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, text: &str) {
         // What fails is told as an error too; this has the details, such as which broker.
-        let Some(unsaid) = self.may_say(fac, Instant::now()) else { return };
+        let Some(unsaid) = self.0.said.may_say(fac) else { return };
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::error!(unsaid, subject = fac, "librdkafka: {text}");
@@ -84,9 +57,9 @@ impl ClientContext for Reports {
             self.warn(&format!("{code:?}"), reason);
         }
         // That all brokers are down says less than why the last one was.
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if code != RDKafkaErrorCode::AllBrokersDown || said.last.is_none() {
-            said.last = Some((code, reason.to_owned()));
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+            *last = Some((code, reason.to_owned()));
         }
     }
 
@@ -98,17 +71,6 @@ impl ConsumerContext for Reports {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_subject_is_said_once_a_minute_with_how_often_it_was_not() {
-        let (reports, now) = (Reports::default(), Instant::now());
-        assert_eq!(reports.may_say("FAIL", now), Some(0));
-        for _ in 0..1_000 {
-            assert_eq!(reports.may_say("FAIL", now + SILENCE / 2), None);
-        }
-        assert_eq!(reports.clone().may_say("OTHER", now), Some(0));
-        assert_eq!(reports.may_say("FAIL", now + SILENCE), Some(1_000));
-    }
 
     #[test]
     fn the_reason_outlives_that_all_brokers_are_down() {
