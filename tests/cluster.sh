@@ -1,25 +1,52 @@
 #!/usr/bin/env bash
-# The tests that need real servers: starts each of tests/services on free ports, runs the tests, stops the servers.
-# Arguments go to the tests.
+# The tests that need real servers: fetches and starts those of tests/services, runs the tests, stops the servers, also
+# when a test has failed. Arguments go to the tests: `tests/cluster.sh kills::` runs those of that name.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 services=(kafka cassandra minio)
-trap 'for service in "${services[@]}"; do "tests/services/$service.sh" stop || true; done' EXIT
+# Always these, and always of the whole workspace, so that nothing is compiled twice. .ci/run lints with the same.
+features=tributary/cluster,tributary-backends/conformance,tributary-pipeline/services
+targets=(--lib --test kafka --test cql --test e2e)
 
+# Tells all servers the same at once.
+all() {
+    local service told=()
+    for service in "${services[@]}"; do
+        "tests/services/$service.sh" "$1" >/dev/null &
+        told+=($!)
+    done
+    for service in "${told[@]}"; do wait "$service"; done
+}
+
+finish() {
+    local status=$?
+    if [ "$status" -ne 0 ]; then
+        for service in "${services[@]}"; do tail -vn 20 "target/services/$service/server.log" >&2 || true; done
+    fi
+    all stop
+}
+
+run() {
+    cargo test --workspace --features "$features" "$@"
+}
+
+all fetch &
+fetching=$!
+run --no-run "${targets[@]}"
+wait "$fetching"
+
+trap finish EXIT
+begun=$SECONDS
+all start
+echo "cluster.sh: the servers took $((SECONDS - begun)) s to start"
 for service in "${services[@]}"; do
-    environment=$("tests/services/$service.sh" start)
-    set -a
-    eval "$environment"
-    set +a
+    while IFS= read -r variable; do export "${variable?}"; done <"target/services/$service/env"
 done
-echo "cluster.sh: Kafka at $TRIBUTARY_TEST_KAFKA, CQL at $TRIBUTARY_TEST_CQL, S3 at $AWS_ENDPOINT_URL"
-# With --workspace, so that what `cargo test --workspace` has compiled serves here too.
-features=tributary-backends/kafka,tributary-backends/cql,tributary-backends/conformance
-cargo test --workspace --features "$features" --test kafka --test cql -- "$@"
+
+# The ports, each implementation held to the same suite, and what is its own.
+run --test kafka --test cql -- "$@"
 # The lake and the lanes on the object store, and what they do when it fails.
-cargo test --workspace --features "$features,tributary-pipeline/services" \
-    --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
-# The binary, with its log on Kafka and the rest in a directory.
-TRIBUTARY_TEST_WORLD=kafka cargo test --workspace --features tributary/cluster,tributary-backends/conformance \
-    --test e2e -- "$@"
+run --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
+# The binary: everything that holds on one machine, and fleets of processes.
+TRIBUTARY_TEST_WORLD=cluster run --test e2e -- "$@"

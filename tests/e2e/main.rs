@@ -1,7 +1,8 @@
 //! End to end: the real binary, real HTTP, real SIGKILL, and DuckDB with its official delta extension reading the lake.
 //!
 //! [`harness`] starts `up` in a directory of its own and reads its table; [`model`] is what the table must hold: a map
-//! from identity to the last version; [`writers`] are clients that know what they were told. The others are the tests; those in `fleet` are of many processes on real servers.
+//! from identity to the last version; [`writers`] are clients that know what they were told. The others are the tests; those
+//! in `fleet` are of many processes on real servers.
 
 mod harness;
 mod model;
