@@ -2,6 +2,7 @@
 //! of them: what was acknowledged is in the lake once and in its last version, every batch ends, `lake check` passes,
 //! and nobody says the same thing a million times.
 
+mod job;
 mod process;
 mod processes;
 mod proxy;
@@ -35,6 +36,8 @@ impl Fleet {
     /// The same on servers of its own.
     async fn on(servers: Servers) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
+        // All lanes at work, so that pipelines share a table and commit past each other.
+        let servers = servers.with("TRIBUTARY_SPREAD", "4".to_owned());
         let mut fleet = Self { directory, servers, key: String::new(), started: 0 };
         let create = "keys create --workspace default --label tests --source tests --json \
                       --permission api:read --permission api:write";

@@ -68,6 +68,11 @@ impl Server {
         &self.environment[name]
     }
 
+    /// The same, if it says anything.
+    pub fn heard(&self, name: &str) -> Option<String> {
+        self.environment.get(name).cloned()
+    }
+
     async fn told(&self, verb: &'static str) -> String {
         let mut script = self.script(verb);
         let ran = spawn_blocking(move || script.output()).await.expect("no panic").expect("the script runs");

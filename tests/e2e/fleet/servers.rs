@@ -50,7 +50,7 @@ async fn outage(mut server: Server) {
 }
 
 /// Has DuckDB read this lake from another S3 server than the others.
-fn read_from(endpoint: &str, scan: &str) {
+pub fn read_from(endpoint: &str, scan: &str) {
     let scope = scan.trim_start_matches("delta_scan('").trim_end_matches("default/records')");
     let (name, endpoint) = (scope.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), endpoint.replace("http://", ""));
     let variable = |name: &str| std::env::var(name).expect("set for the tests");
