@@ -48,5 +48,6 @@ done
 run --test kafka --test cql -- "$@"
 # The lake and the lanes on the object store, and what they do when it fails.
 run --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
-# The binary: everything that holds on one machine, and fleets of processes.
-TRIBUTARY_TEST_WORLD=cluster run --test e2e -- "$@"
+# The binary: everything that holds on one machine, and fleets of processes. They wait for sessions and leases that end more
+# than they compute.
+TRIBUTARY_TEST_WORLD=cluster run --test e2e -- --test-threads=5 "$@"

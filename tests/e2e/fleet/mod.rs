@@ -3,6 +3,7 @@
 //! and nobody says the same thing a million times.
 
 mod job;
+mod keys;
 mod process;
 mod processes;
 mod proxy;
