@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 services=(kafka cassandra minio)
+places=${TRIBUTARY_SERVICES:-target/services}
 # Always these, and always of the whole workspace, so that nothing is compiled twice. .ci/run lints with the same.
 features=tributary/cluster,tributary-backends/conformance,tributary-pipeline/services
 targets=(--lib --test kafka --test cql --test e2e)
@@ -22,7 +23,7 @@ all() {
 finish() {
     local status=$?
     if [ "$status" -ne 0 ]; then
-        for service in "${services[@]}"; do tail -vn 20 "target/services/$service/server.log" >&2 || true; done
+        for service in "${services[@]}"; do tail -vn 20 "$places/$service/server.log" >&2 || true; done
     fi
     all stop
 }
@@ -41,7 +42,7 @@ begun=$SECONDS
 all start
 echo "cluster.sh: the servers took $((SECONDS - begun)) s to start"
 for service in "${services[@]}"; do
-    while IFS= read -r variable; do export "${variable?}"; done <"target/services/$service/env"
+    while IFS= read -r variable; do export "${variable?}"; done <"$places/$service/env"
 done
 
 # The ports, each implementation held to the same suite, and what is its own.
