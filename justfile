@@ -39,3 +39,7 @@ bench *ARGS:
 # The real records through `send` into a fresh `up`, read back with DuckDB
 main-job *ARGS:
     tests/main_job.sh {{ARGS}}
+
+# The same on a cluster of its own, through ten minutes of faults
+cluster-job *ARGS:
+    tests/cluster_job.sh {{ARGS}}

@@ -1,7 +1,7 @@
 //! `kill -9` at any moment: nothing that got a `202` is lost, duplicated or stale.
 //!
-//! `TRIBUTARY_KILL_ROUNDS` sets how often the random test kills (default 20, on a
-//! cluster 6), `TRIBUTARY_KILL_SEED` its seed.
+//! `TRIBUTARY_KILL_ROUNDS` sets how often the random test kills (default 20, on a cluster 6), `TRIBUTARY_KILL_SEED` its
+//! seed.
 
 use crate::{
     harness::{Home, Up, World, read_table},

@@ -51,14 +51,15 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
         let Some(code) = error.rdkafka_error_code() else { return };
-        // Where messages of a partition cannot be read, its reader says so.
-        if !matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::BadMessage) {
+        // Where messages of a partition cannot be read, its reader says so. That all brokers are down says no more than why
+        // the last one was, and librdkafka goes on saying it after one of two has come back under the same address.
+        if !matches!(code, Code::AutoOffsetReset | Code::BadMessage | Code::AllBrokersDown) {
             self.warn(&format!("{code:?}"), reason);
         }
-        // That all brokers are down says less than why the last one was.
         let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+        if code != Code::AllBrokersDown || last.is_none() {
             *last = Some((code, reason.to_owned()));
         }
     }
