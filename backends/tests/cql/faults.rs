@@ -174,6 +174,24 @@ async fn a_server_that_hangs_is_unavailable_in_bounded_time() {
     drop((tables, keyspace));
 }
 
+/// A start has more time than a request: the server hangs for longer than those may take while the tables are made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_hangs_while_the_tables_are_made_delays_them() {
+    let server = Server::start(false).await;
+    let keyspace = Keyspace::on(server.node.clone());
+    let request_timeout = Duration::from_secs(2);
+    let options = Options { request_timeout, ..keyspace.options() };
+    let session = session(&server.node).await;
+    let opening = tokio::spawn(async move { open(&options).await });
+    let tables = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{}'", keyspace.name);
+    while rows::<(String,)>(&session, tables.clone()).await.len() < 3 {}
+    server.signal("-STOP");
+    tokio::time::sleep(2 * request_timeout).await;
+    server.signal("-CONT");
+    let tables = timeout(3 * PATIENCE, opening).await.unwrap().unwrap();
+    until_available(async || tables.put_batch(row("w", "1", NOW)).await).await;
+}
+
 /// The index may be dropped while all goes on: its owners find that it has no watermark, and the rest never notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_index_that_is_dropped_comes_back_empty() {

@@ -54,6 +54,8 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 pub(super) struct Cluster {
     session: Session,
     request_timeout: Duration,
+    /// How long each step of opening is tried: servers that are busy take seconds to make a table.
+    step_timeout: Duration,
     /// Whether the last call that ended was given up; what is wrong is logged when this changes.
     down: AtomicBool,
     pub(super) world: Arc<dyn World>,
@@ -89,7 +91,9 @@ impl Cluster {
             tokio::time::sleep(delay).await;
         };
         let world = Arc::clone(&options.world);
-        let cluster = Self { session, request_timeout: options.request_timeout, down: AtomicBool::new(false), world };
+        let request_timeout = options.request_timeout;
+        let step_timeout = options.start_timeout.max(request_timeout);
+        let cluster = Self { session, request_timeout, step_timeout, down: AtomicBool::new(false), world };
         cluster.check_datacenters(options)?;
         Ok(cluster)
     }
@@ -124,11 +128,11 @@ impl Cluster {
         &self.session
     }
 
-    /// Prepares a statement, plain or conditional.
+    /// Prepares a statement, plain or conditional. A step of opening.
     pub(super) async fn prepare(&self, cql: impl Into<Statement>) -> Result<PreparedStatement, Failure> {
         let cql = cql.into();
         let mut prepared =
-            self.patiently(|| async { self.session.prepare(cql.clone()).await.map_err(Failure::from) }).await?;
+            self.opening(|| async { self.session.prepare(cql.clone()).await.map_err(Failure::from) }).await?;
         prepared.set_is_idempotent(true);
         // Only what it is that comes back may change, and never does while a process runs.
         prepared.set_use_cached_result_metadata(true);
@@ -152,10 +156,15 @@ impl Cluster {
         self.patiently(attempt).await
     }
 
-    /// Runs a statement that is not prepared.
-    pub(super) async fn query(&self, statement: Statement, values: impl SerializeRow) -> Result<QueryResult, Failure> {
+    /// Runs a statement that is not prepared. A step of opening.
+    pub(super) async fn query(
+        &self,
+        mut statement: Statement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, Failure> {
+        statement.set_request_timeout(Some(self.step_timeout / 3));
         let attempt = || async { Ok(self.session.query_unpaged(statement.clone(), &values).await?) };
-        self.patiently(attempt).await
+        self.opening(attempt).await
     }
 
     /// Runs a conditional write; whether it was applied. One that was repeated after an unclear answer may say that it
@@ -240,13 +249,29 @@ impl Cluster {
         }
     }
 
-    /// Repeats an attempt while that may help and there is time.
-    async fn patiently<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
+    /// Repeats an attempt of a call.
+    async fn patiently<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
         let patience = if self.down.load(Ordering::Relaxed) { WHILE_DOWN } else { self.request_timeout };
-        let deadline = Instant::now() + patience.min(self.request_timeout);
+        self.within(patience.min(self.request_timeout), attempt).await
+    }
+
+    /// Repeats an attempt of a step of opening.
+    async fn opening<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.within(self.step_timeout, attempt).await
+    }
+
+    /// Repeats an attempt while that may help and there is time.
+    async fn within<T, F>(&self, patience: Duration, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let deadline = Instant::now() + patience;
         let mut waits = None;
         loop {
             let why = match timeout_at(deadline, attempt()).await {

@@ -27,7 +27,8 @@ pub struct Options {
     /// How long a call is tried before it fails with [`TablesError::Unavailable`]. Default 10 s, which outlives the loss
     /// of a node. Shorter: senders hear sooner that they must come back.
     pub request_timeout: Duration,
-    /// How long opening waits for the cluster to answer. Default 30 s.
+    /// How long opening waits for the cluster to answer, and for each of its steps. Default 30 s, for a busy cluster takes
+    /// seconds to make a table.
     pub start_timeout: Duration,
     /// Time and randomness.
     pub world: Arc<dyn World>,
