@@ -3,13 +3,13 @@
 
 use crate::{
     Input,
-    backends::Backends,
+    backends::Place,
     frames,
     messages::{Messages, Order},
 };
 use anyhow::ensure;
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio::process::Command;
 
 /// What to put where.
@@ -18,9 +18,8 @@ pub struct FillArgs {
     /// Gzipped NDJSON of real messages
     #[arg(long)]
     pub messages: PathBuf,
-    /// Directory of the backends
-    #[arg(long)]
-    pub dir: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
     /// Number of the first record
     #[arg(long, default_value_t = 0)]
     pub first: u64,
@@ -35,11 +34,12 @@ pub struct FillArgs {
 const BATCH: u64 = 1_000;
 
 /// Runs the process and waits for it.
-pub async fn fill(input: &Input, dir: &Path, first: u64, records: u64, order: Order) -> anyhow::Result<()> {
+pub async fn fill(input: &Input, place: &Place, first: u64, records: u64, order: Order) -> anyhow::Result<()> {
     let order = clap::ValueEnum::to_possible_value(&order);
     let order = order.as_ref().map(clap::builder::PossibleValue::get_name).unwrap_or_default();
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("fill").arg("--messages").arg(&input.messages).arg("--dir").arg(dir);
+    command.arg("fill").arg("--messages").arg(&input.messages);
+    place.pass_on(&mut command);
     command.args(["--first", &first.to_string()]);
     let status = command.args(["--records", &records.to_string(), "--order", order]).status().await?;
     ensure!(status.success(), "the backlog could not be made");
@@ -49,7 +49,7 @@ pub async fn fill(input: &Input, dir: &Path, first: u64, records: u64, order: Or
 /// The process itself.
 pub async fn run(args: FillArgs) -> anyhow::Result<()> {
     let messages = Messages::read(&args.messages)?;
-    let backends = Backends::open(&args.dir)?;
+    let backends = args.place.open().await?;
     let mut body = Vec::new();
     for first in (0..args.records).step_by(BATCH as usize) {
         body.clear();

@@ -44,8 +44,8 @@ pub struct DuckArgs {
 
 /// Sends for `seconds` and watches.
 pub async fn run(input: &Input, binary: &Binary, duck: &DuckArgs, seconds: u64) -> anyhow::Result<Vec<Row>> {
-    let dir = scratch(input.scratch.as_deref())?;
-    let up = Up::start(binary, dir.path()).await?;
+    let dir = scratch(input)?;
+    let up = Up::start(binary, &dir.place).await?;
     let args = LoadArgs::new(input, &up, RATE * seconds)?;
     let load = Load::start(&LoadArgs { body_records: BODY_RECORDS, rate: Some(RATE), acks: true, ..args }).await?;
     let mut duck = Duck::start(duck).await?;

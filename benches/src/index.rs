@@ -2,7 +2,7 @@
 
 use crate::{
     Input,
-    backends::scratch,
+    backends::{Place, scratch},
     fill::fill,
     land::{Drained, drain_in_child},
     messages::Order,
@@ -16,19 +16,19 @@ const TARGET_RESTART: f64 = 10.0;
 
 /// Measures at `small` keys and at `large`.
 pub async fn run(input: &Input, small: u64, large: u64) -> anyhow::Result<Vec<Row>> {
-    let dir = scratch(input.scratch.as_deref())?;
+    let dir = scratch(input)?;
     let (mut keys, mut rows, mut costs) = (0, Vec::new(), Vec::new());
     for size in [small, large] {
         while keys < size {
             progress(&format!("index: {keys} keys"));
             let step = (size - keys).min(1_000_000);
-            fill(input, dir.path(), keys, step, Order::Once).await?;
-            drain_in_child(dir.path(), step).await?;
+            fill(input, &dir.place, keys, step, Order::Once).await?;
+            drain_in_child(&dir.place, step).await?;
             keys += step;
         }
-        let start = restart(input, dir.path(), &mut keys).await?;
-        fill(input, dir.path(), keys, STEP, Order::Once).await?;
-        let drained = drain_in_child(dir.path(), STEP).await?;
+        let start = restart(input, &dir.place, &mut keys).await?;
+        fill(input, &dir.place, keys, STEP, Order::Once).await?;
+        let drained = drain_in_child(&dir.place, STEP).await?;
         keys += STEP;
         let (cost, records) = drained.at_work();
         let row = Row::new(format!("land on {size} keys")).cost(records, cost).peak_mb(drained.peak_mb);
@@ -43,8 +43,8 @@ pub async fn run(input: &Input, small: u64, large: u64) -> anyhow::Result<Vec<Ro
 }
 
 /// Opens everything for one new record.
-async fn restart(input: &Input, dir: &std::path::Path, keys: &mut u64) -> anyhow::Result<Drained> {
-    fill(input, dir, *keys, 1, Order::Once).await?;
+async fn restart(input: &Input, place: &Place, keys: &mut u64) -> anyhow::Result<Drained> {
+    fill(input, place, *keys, 1, Order::Once).await?;
     *keys += 1;
-    drain_in_child(dir, 1).await
+    drain_in_child(place, 1).await
 }

@@ -1,13 +1,13 @@
 //! The steps of landing, one after the other on one thread's behalf, each measured by itself.
 
 use crate::{
-    backends::{Backends, LANES, WORKSPACE, lake},
+    backends::{Backends, LANES, Place, WORKSPACE},
     measure::{Cost, Process, Span},
     report::Row,
 };
 use anyhow::Context;
 use arrow::{array::UInt32Array, compute::take_record_batch, record_batch::RecordBatch};
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tributary_backends::{
     log::{Change, FetchLimit, Member, Message, PartitionReader, Topic},
     tables::{IndexPart, Location, Tables},
@@ -25,11 +25,11 @@ const PARTS: &str = "parts";
 /// One read of the log.
 const READ: usize = 4 << 20;
 
-/// Takes the backlog in `dir` through all steps, in chunks as large as the pipeline's.
-pub async fn measure(dir: &Path, records: u64) -> anyhow::Result<Vec<Row>> {
-    let backends = Backends::open(dir)?;
+/// Takes the backlog in `place` through all steps, in chunks as large as the pipeline's.
+pub async fn measure(place: &Place, records: u64) -> anyhow::Result<Vec<Row>> {
+    let backends = place.open().await?;
     let mut steps = Steps {
-        table: lake(dir, backends.world.clone())?.table(PARTS).await?,
+        table: place.lake(backends.world.clone())?.table(PARTS).await?,
         tables: backends.tables.clone(),
         part: IndexPart { workspace: PARTS.to_owned(), lane: LANES.of(WORKSPACE).lane(&Identity([0; 16])) },
         filter: SeenFilter::with_capacity(0),

@@ -37,9 +37,9 @@ pub struct LoadArgs {
     /// Where to
     #[arg(long)]
     pub url: String,
-    /// API key
-    #[arg(long)]
-    pub key: String,
+    /// API keys, taken in turns
+    #[arg(long, required = true)]
+    pub key: Vec<String>,
     /// Records in all
     #[arg(long)]
     pub records: u64,
@@ -66,11 +66,11 @@ pub struct LoadArgs {
 impl LoadArgs {
     /// As fast as `up` takes records as they are.
     pub fn new(input: &Input, up: &Up, records: u64) -> anyhow::Result<Self> {
-        Ok(Self::to(input, up.url(), up.key()?.to_owned(), records))
+        Ok(Self::to(input, up.url()?, vec![up.key()?.to_owned()], records))
     }
 
     /// The same for any server.
-    pub fn to(input: &Input, url: String, key: String, records: u64) -> Self {
+    pub fn to(input: &Input, url: String, key: Vec<String>, records: u64) -> Self {
         Self {
             messages: input.messages.clone(),
             url,
@@ -115,7 +115,8 @@ impl Load {
     /// Starts the process and waits until it has read the records.
     pub async fn start(args: &LoadArgs) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("load").arg("--messages").arg(&args.messages).args(["--url", &args.url, "--key", &args.key]);
+        command.arg("load").arg("--messages").arg(&args.messages).args(["--url", &args.url]);
+        command.args(args.key.iter().flat_map(|key| ["--key", key.as_str()]));
         let order = clap::ValueEnum::to_possible_value(&args.order).context("an order without a name")?;
         command.args(["--records", &args.records.to_string(), "--order", order.get_name()]);
         command.args(["--body-records", &args.body_records.to_string()]);
@@ -199,7 +200,8 @@ async fn connection(
         }
         let body = bytes::Bytes::from(body(args, messages, first, last));
         let begun = Instant::now();
-        let answer = post(args, client, body, &mut sent.refused).await?;
+        let key = &args.key[(first / args.body_records) as usize % args.key.len()];
+        let answer = post((args, key), client, body, &mut sent.refused).await?;
         took.push(begun.elapsed());
         if args.acks {
             let answer: Accepted = serde_json::from_str(&answer)?;
@@ -245,14 +247,13 @@ struct Accepted {
 
 /// Sends a body until it is taken, and counts how often it was refused; the answer.
 async fn post(
-    args: &LoadArgs,
+    (args, key): (&LoadArgs, &str),
     client: &reqwest::Client,
     body: bytes::Bytes,
     refused: &mut u64,
 ) -> anyhow::Result<String> {
     loop {
-        let request =
-            client.post(&args.url).header("x-api-key", &args.key).header("content-type", "application/x-ndjson");
+        let request = client.post(&args.url).header("x-api-key", key).header("content-type", "application/x-ndjson");
         let response = request.body(body.clone()).send().await?;
         let status = response.status().as_u16();
         let text = response.text().await?;

@@ -6,9 +6,12 @@
 
 mod accept;
 mod backends;
+mod failover;
 mod fill;
+mod fleet;
 mod frames;
 mod freshness;
+mod gaps;
 mod index;
 mod land;
 mod land_parts;
@@ -21,6 +24,7 @@ mod up;
 mod whole;
 mod worst;
 
+use backends::{Place, Servers};
 use clap::{Args, Parser, Subcommand};
 use messages::Order;
 use std::path::PathBuf;
@@ -46,6 +50,9 @@ pub struct Input {
     /// Where directories for data are made; on the disk to be measured [default: the system's temporary directory]
     #[arg(long)]
     pub scratch: Option<PathBuf>,
+    /// Where log, tables and lake are
+    #[command(flatten)]
+    pub servers: Servers,
 }
 
 /// What is measured as a whole.
@@ -116,12 +123,27 @@ enum Command {
         #[arg(long, default_value_t = 300_000)]
         backlog: u64,
     },
-    /// The real binary: what it needs when nobody asks anything of it
+    /// The real binary: what it needs when nobody asks anything of it; `serve` and `pipeline` when all is on servers
     Idle {
         #[command(flatten)]
         input: Input,
         #[command(flatten)]
         binary: Binary,
+        /// Lanes of the processes on servers
+        #[arg(long, default_value_t = 64)]
+        lanes: u32,
+    },
+    /// Real processes on Kafka, ScyllaDB and an object store: what the lanes do when one joins, leaves and is killed
+    Failover {
+        #[command(flatten)]
+        input: Input,
+        #[command(flatten)]
+        binary: Binary,
+        #[arg(long, default_value_t = 8)]
+        lanes: u32,
+        /// Records per second
+        #[arg(long, default_value_t = 4_000)]
+        rate: u64,
     },
     /// Landing, and restarting, on a table with many keys
     Index {
@@ -142,8 +164,11 @@ enum Command {
     /// What lands a backlog, started by the others
     #[command(hide = true)]
     Drain {
+        #[command(flatten)]
+        place: Place,
+        /// How many records are to come to an end
         #[arg(long)]
-        dir: PathBuf,
+        records: u64,
     },
     /// The load generator, started by the others
     #[command(hide = true)]
@@ -169,10 +194,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Both { input, binary, records } => whole::both(&input, &binary, records).await?,
         Command::Freshness { input, binary, duck, seconds } => freshness::run(&input, &binary, &duck, seconds).await?,
         Command::Memory { input, binary, backlog } => whole::memory(&input, &binary, backlog).await?,
-        Command::Idle { input, binary } => whole::idle(&input, &binary).await?,
+        Command::Idle { input, binary, lanes } if input.servers.shared() => {
+            whole::idle_halves(&input, &binary, lanes).await?
+        }
+        Command::Idle { input, binary, .. } => whole::idle(&input, &binary).await?,
+        Command::Failover { input, binary, lanes, rate } => failover::run(&input, &binary, lanes, rate).await?,
         Command::Index { input, small, large } => index::run(&input, small, large).await?,
         Command::Worst { input, records } => worst::run(&input, records).await?,
-        Command::Drain { dir } => return land::drain(&dir).await,
+        Command::Drain { place, records } => return land::drain(&place, records).await,
         Command::Load(args) => return load::run(args).await,
         Command::Fill(args) => return fill::run(args).await,
     };

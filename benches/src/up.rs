@@ -1,14 +1,20 @@
-//! The real binary, running `up` on a data directory.
+//! The real binary: `up`, or one of the halves that share their backends with others.
 
-use crate::{Binary, measure::Process};
+use crate::{Binary, backends::Place, measure::Process};
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStderr, Command},
     time::Instant,
 };
+use tributary_backends::log::Topic;
 
 /// How often its metrics are asked for: rarely enough to cost it nothing.
 const LOOK: Duration = Duration::from_millis(100);
@@ -16,35 +22,93 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What it says once it is ready.
 #[derive(Debug, Deserialize)]
 struct Ready {
-    listen: String,
+    /// Of `up` and `serve`.
+    listen: Option<String>,
     admin: String,
     lake: String,
     key: Option<String>,
 }
 
-/// A running `tributary up`; killed when dropped.
+/// A running process of `tributary`; killed when dropped.
 #[derive(Debug)]
 pub struct Up {
-    _child: Child,
+    child: Child,
     pid: u32,
     ready: Ready,
+    assignments: Arc<Mutex<Vec<Assignment>>>,
+}
+
+/// A lane that a process was given.
+#[derive(Debug, Clone, Copy)]
+pub struct Assignment {
+    pub lane: u32,
+    pub at: Instant,
+}
+
+/// A line of its log, as far as it is of interest here.
+#[derive(Debug, Deserialize)]
+struct Line {
+    message: String,
+    topic: Option<String>,
+    partition: Option<u32>,
+}
+
+/// Reads its log: keeps what it was given, and passes on what has gone wrong.
+async fn listen(log: ChildStderr, assignments: Arc<Mutex<Vec<Assignment>>>) {
+    let mut lines = BufReader::new(log).lines();
+    while let Ok(Some(text)) = lines.next_line().await {
+        match serde_json::from_str(&text) {
+            Ok(Line { message, topic: Some(topic), partition: Some(lane) }) if message == "assigned" => {
+                if topic == Topic::Records.name() {
+                    let assigned = Assignment { lane, at: Instant::now() };
+                    assignments.lock().unwrap_or_else(PoisonError::into_inner).push(assigned);
+                }
+            }
+            Ok(Line { message, .. }) if message == "revoked" => {}
+            _ => eprintln!("{text}"),
+        }
+    }
 }
 
 impl Up {
-    /// Starts it and waits until it is ready.
-    pub async fn start(binary: &Binary, dir: &Path) -> anyhow::Result<Self> {
+    /// Starts `up` and waits until it is ready.
+    pub async fn start(binary: &Binary, place: &Place) -> anyhow::Result<Self> {
+        Self::start_as("up", binary, place, &[]).await
+    }
+
+    /// Starts `up`, `serve` or `pipeline` and waits until it is ready.
+    pub async fn start_as(role: &str, binary: &Binary, place: &Place, flags: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(&binary.binary);
-        command.arg("up").arg("--data").arg(dir).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command
-            .args(["--rate-limit", "0", "--max-lag", "0", "--json"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
+        command.arg(role).args(["--admin", "127.0.0.1:0", "--json"]).args(flags);
+        place.settle(&mut command)?;
+        if role != "pipeline" {
+            command.args(["--listen", "127.0.0.1:0", "--rate-limit", "0", "--max-lag", "0"]);
+        }
+        command.args(["--log", "error,tributary_pipeline::consumer=info", "--log-format", "json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.binary.display()))?;
         let pid = child.id().context("it ended at once")?;
+        let assignments = Arc::default();
+        tokio::spawn(listen(child.stderr.take().context("no pipe")?, Arc::clone(&assignments)));
         let mut lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
-        let line = lines.next_line().await?.context("`tributary up` did not start")?;
-        Ok(Self { _child: child, pid, ready: serde_json::from_str(&line)? })
+        let line = lines.next_line().await?.with_context(|| format!("`tributary {role}` did not start"))?;
+        Ok(Self { child, pid, assignments, ready: serde_json::from_str(&line)? })
+    }
+
+    /// Lanes that it was given so far.
+    pub fn assignments(&self) -> Vec<Assignment> {
+        self.assignments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(self.pid.try_into()?).context("no process")?;
+        Ok(kill_process(pid, Signal::TERM)?)
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// To be measured.
@@ -53,8 +117,9 @@ impl Up {
     }
 
     /// Where bodies go.
-    pub fn url(&self) -> String {
-        format!("http://{}/api/v1/ingest", self.ready.listen)
+    pub fn url(&self) -> anyhow::Result<String> {
+        let listen = self.ready.listen.as_deref().context("it takes no requests")?;
+        Ok(format!("http://{listen}/api/v1/ingest"))
     }
 
     /// The key that the first start made.

@@ -18,10 +18,10 @@ pub async fn run(input: &Input, records: u64) -> anyhow::Result<Vec<Row>> {
     // Kept to the end: what deleting costs is not measured.
     let mut kept = Vec::new();
     for (what, order) in [("as they are", Order::Once), ("every record on another date", Order::Dates)] {
-        let dir = scratch(input.scratch.as_deref())?;
+        let dir = scratch(input)?;
         progress(&format!("worst: {what}"));
-        fill(input, dir.path(), 0, records, order).await?;
-        let drained = drain_in_child(dir.path(), records).await?;
+        fill(input, &dir.place, 0, records, order).await?;
+        let drained = drain_in_child(&dir.place, records).await?;
         let peak = drained.peak_mb;
         let row = Row::new(format!("land, {what}")).cost(records, drained.cost).peak_mb(peak);
         rows.push(row.target("< 512 MB", peak < MEMORY_MB));

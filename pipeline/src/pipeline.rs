@@ -111,12 +111,8 @@ impl Pipeline {
 /// and events that landing them appends, so that nothing can hide between the two.
 pub async fn drained(log: &dyn RecordLog) -> Result<bool, LogError> {
     for (group, topic) in GROUPS {
-        for partition in 0..log.partitions(topic) {
-            let held = log.watermarks(topic, partition).await?;
-            let done = log.committed(group, topic, partition).await?.unwrap_or(held.low);
-            if done < held.high {
-                return Ok(false);
-            }
+        if log.progress(group, topic).await?.iter().any(|partition| partition.done < partition.high) {
+            return Ok(false);
         }
     }
     Ok(true)
