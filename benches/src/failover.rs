@@ -44,8 +44,9 @@ pub async fn run(input: &Input, binary: &Binary, lanes: u32, rate: u64) -> anyho
     let moved = fleet.moved(begun);
     let until = recovered(&looks, begun, usual.lag);
     let text = until.map_or("never".to_owned(), |until| format!("{:.1} s", until.as_secs_f64()));
-    let row =
-        Row::new(format!("a process is killed: {} lanes moved, no more waits than usual after {text}", moved.len()));
+    let most = pause(&looks, &moved, (begun, fleet.now())).as_secs_f64();
+    let what = format!("a process is killed: {} lanes moved, paused for at most {most:.1} s", moved.len());
+    let row = Row::new(format!("{what}; no more waits than usual after {text}"));
     rows.push(row.target("< 15 s", until.is_some_and(|until| until < TARGET_RECOVERY)));
     rows.push(usual.untouched("a process is killed", &looks, &moved, (begun, fleet.now())));
     Ok(rows)
@@ -93,19 +94,23 @@ impl Usual {
         tokio::time::sleep(AFTER).await;
         let (looks, moved) = (fleet.looks().await?, fleet.moved(begun));
         ensure!(!moved.is_empty(), "{what}, but no lane moved");
-        let pause = |lane: &u32| longest(&looks, *lane as usize, begun, begun + AFTER);
-        let most = moved.iter().map(pause).max().unwrap_or_default();
+        let most = pause(&looks, &moved, (begun, begun + AFTER));
         let text = format!("{what}: {} lanes moved, paused for at most {:.2} s", moved.len(), most.as_secs_f64());
         let row = Row::new(text).target("< 3 s", most < TARGET_MOVED);
         Ok(vec![row, self.untouched(what, &looks, &moved, (begun, begun + AFTER))])
     }
 
     fn untouched(&self, what: &str, looks: &[Look], moved: &[u32], (from, to): (Duration, Duration)) -> Row {
-        let others = (0..self.lanes).filter(|lane| !moved.contains(lane));
-        let most = others.map(|lane| longest(looks, lane as usize, from, to)).max().unwrap_or_default();
+        let others: Vec<u32> = (0..self.lanes).filter(|lane| !moved.contains(lane)).collect();
+        let most = pause(looks, &others, (from, to));
         let beyond = most.saturating_sub(self.gap);
         let count = self.lanes as usize - moved.len();
         let text = format!("{what}: {count} lanes stayed, at most {:.2} s between two commits", most.as_secs_f64());
         Row::new(text).target("no more than usual", beyond <= NOTHING)
     }
+}
+
+/// The longest time between two commits of any of `lanes`.
+fn pause(looks: &[Look], lanes: &[u32], (from, to): (Duration, Duration)) -> Duration {
+    lanes.iter().map(|lane| longest(looks, *lane as usize, from, to)).max().unwrap_or_default()
 }

@@ -40,11 +40,11 @@ pub fn longest(looks: &[Look], lane: usize, from: Duration, to: Duration) -> Dur
     longest
 }
 
-/// When after `from` no more records waited than `usual`, for good.
+/// When after `from` no more records waited than `usual` for the first time after the most of all did.
 pub fn recovered(looks: &[Look], from: Duration, usual: i64) -> Option<Duration> {
     let after: Vec<&Look> = looks.iter().filter(|look| look.at >= from).collect();
-    let calm = after.iter().rposition(|look| look.lag() > usual).map_or(0, |last_behind| last_behind + 1);
-    after.get(calm).map(|look| look.at - from)
+    let (peak, _) = after.iter().enumerate().max_by_key(|(_, look)| look.lag())?;
+    after.iter().skip(peak).find(|look| look.lag() <= usual).map(|look| look.at - from)
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_recovered_once_it_stays_so() {
+    fn it_has_recovered_once_its_longest_backlog_is_gone() {
         let looks = looks(&[(0, 0, 1), (100, 0, 9), (200, 8, 9), (300, 8, 20), (400, 20, 21), (500, 21, 22)]);
         assert_eq!(recovered(&looks, ms(100), 1), Some(ms(300)));
     }

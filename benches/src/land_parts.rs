@@ -24,6 +24,8 @@ use tributary_schemas::{columns::to_table, frame::RecordDecoder, identity::Ident
 const PARTS: &str = "parts";
 /// One read of the log.
 const READ: usize = 4 << 20;
+/// A log that has given nothing for so long has no more.
+const AT_THE_END: Duration = Duration::from_secs(2);
 
 /// Takes the backlog in `place` through all steps, in chunks as large as the pipeline's.
 pub async fn measure(place: &Place, records: u64) -> anyhow::Result<Vec<Row>> {
@@ -148,7 +150,7 @@ async fn fetch(reader: &mut dyn PartitionReader) -> anyhow::Result<Vec<Message>>
         let limit = FetchLimit {
             max_bytes: READ.min(config.chunk_bytes - bytes),
             max_messages: config.chunk_records - messages.len(),
-            max_wait: Duration::ZERO,
+            max_wait: AT_THE_END,
         };
         let more = reader.fetch(limit).await?;
         if more.is_empty() {

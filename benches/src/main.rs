@@ -142,7 +142,7 @@ enum Command {
         #[arg(long, default_value_t = 8)]
         lanes: u32,
         /// Records per second
-        #[arg(long, default_value_t = 4_000)]
+        #[arg(long, default_value_t = 1_500)]
         rate: u64,
     },
     /// Landing, and restarting, on a table with many keys

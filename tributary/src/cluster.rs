@@ -47,7 +47,7 @@ pub struct KafkaArgs {
         long,
         env = "TRIBUTARY_KAFKA_SESSION_TIMEOUT",
         value_name = "TIME",
-        default_value = "10s",
+        default_value = "6s",
         value_parser = cli::duration
     )]
     pub kafka_session_timeout: Duration,

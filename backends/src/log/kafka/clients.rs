@@ -10,8 +10,9 @@ use rdkafka::{
 };
 use std::time::Duration;
 
-/// How often at most a member tells its group's coordinator that it lives; a rebalance is learned of with it.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often at most a member tells its group's coordinator that it lives. It learns of a rebalance with the answer, once
+/// when lanes are asked back and once more when they are given out, and the lanes stand still that long.
+const HEARTBEAT: Duration = Duration::from_millis(400);
 
 /// A client without a group: administration, watermarks.
 pub(super) fn plain<T: FromClientConfigAndContext<Reports>>(

@@ -46,7 +46,7 @@ pub struct Options {
     /// Bytes that are fetched ahead of a reader, for each partition. Default 4 MiB. Larger: fewer waits when catching
     /// up; this much memory may be held for each partition.
     pub prefetch_bytes: usize,
-    /// After this long without a sign of life a member's partitions go to others. Default 10 s, Kafka's least is 6 s.
+    /// After this long without a sign of life a member's partitions go to others. Default 6 s, Kafka's least.
     /// Shorter: a quicker recovery from a crash; longer: fewer false alarms.
     pub session_timeout: Duration,
     /// How long a member may hold on to a partition that was revoked. Default 30 s. Then it is taken away, and what
@@ -77,7 +77,7 @@ impl Default for Options {
             queue_wait: Duration::from_millis(500),
             append_timeout: Duration::from_secs(10),
             prefetch_bytes: 4 << 20,
-            session_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(6),
             release_grace: Duration::from_secs(30),
             start_timeout: Duration::from_secs(30),
             properties: Properties::default(),
