@@ -14,6 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
+use tracing::Instrument;
 use tributary_backends::{
     crash,
     log::{Append, Topic},
@@ -95,9 +96,14 @@ async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failur
     let prepared = prepare(api, order, body).await?;
     let Prepared { row, messages, response, body_len, held } = prepared;
     // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
-    api.tables.put_batch(row).await?;
-    crash::point("accept.after_batch_row");
-    api.log.append(messages).await?;
+    let span = tracing::info_span!("batch", batch_id = row.batch_id, workspace = row.workspace);
+    let durable = async {
+        api.tables.put_batch(row).await?;
+        crash::point("accept.after_batch_row");
+        api.log.append(messages).await?;
+        Ok::<_, Failure>(())
+    };
+    durable.instrument(span).await?;
     drop(held);
     crash::point("accept.after_append");
     count(api, &response, body_len);

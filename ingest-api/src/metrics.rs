@@ -31,15 +31,11 @@ pub struct Metrics {
     pub lanes: LaneMetrics,
 }
 
-/// How far the pipeline is behind in each lane, as seen from the offsets in the log.
+/// What the door thinks of each lane. How far the lanes are behind in fact is told by `tributary_lag_*`.
 #[derive(Debug, Clone)]
 pub struct LaneMetrics {
-    /// `tributary_ingest_lag_records{lane}`.
-    records: Family<LaneLabels, Gauge>,
     /// `tributary_ingest_lag_seconds{lane}`: until a record that is accepted now is in the lake.
     seconds: Family<LaneLabels, Gauge<f64, AtomicU64>>,
-    /// `tributary_ingest_drain_rate{lane}`: records per second; 0 while it is not known.
-    rate: Family<LaneLabels, Gauge<f64, AtomicU64>>,
     /// `tributary_ingest_lane_refusing{lane}`: 1 while senders get 429.
     refusing: Family<LaneLabels, Gauge>,
     /// `tributary_ingest_behind_refusals_total`: requests answered so, those of workspaces that fill a lane among them.
@@ -56,19 +52,10 @@ pub struct LaneLabels {
 impl LaneMetrics {
     /// Registers them.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            records: Family::default(),
-            seconds: Family::default(),
-            rate: Family::default(),
-            refusing: Family::default(),
-            refused: Counter::default(),
-        };
+        let metrics = Self { seconds: Family::default(), refusing: Family::default(), refused: Counter::default() };
         let m = metrics.clone();
-        registry.register("tributary_ingest_lag_records", "Records of a lane that are not in the lake", m.records);
         let help = "Time after which a record accepted now is in the lake";
         registry.register_with_unit("tributary_ingest_lag", help, Unit::Seconds, m.seconds);
-        let help = "Records per second that a lane that is behind takes to the lake";
-        registry.register("tributary_ingest_drain_rate", help, m.rate);
         registry.register("tributary_ingest_lane_refusing", "Whether a lane's senders get 429", m.refusing);
         let help = "Requests answered with 429 because the lake was behind";
         registry.register("tributary_ingest_behind_refusals", help, m.refused);
@@ -78,9 +65,7 @@ impl LaneMetrics {
     /// Shows how a lane stands.
     pub fn lane(&self, lane: u32, standing: &Standing) {
         let labels = LaneLabels { lane };
-        self.records.get_or_create(&labels).set(standing.lag.try_into().unwrap_or(i64::MAX));
         self.seconds.get_or_create(&labels).set(standing.behind.as_secs_f64());
-        self.rate.get_or_create(&labels).set(standing.rate.unwrap_or(0.0));
         self.refusing.get_or_create(&labels).set(standing.refused.is_some().into());
     }
 }

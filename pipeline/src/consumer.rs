@@ -8,6 +8,7 @@ use futures::{FutureExt, future::BoxFuture};
 use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use tributary_backends::log::{Change, FetchLimit, Message, PartitionReader, Topic};
 
 /// Messages of the small topics that are taken at once.
@@ -59,6 +60,7 @@ pub(crate) async fn consume(
         ending.spawn(task.end(grace));
     }
     while ending.join_next().await.is_some() {}
+    context.holdings.left(topic);
 }
 
 /// Follows the assignment; ends only in trouble.
@@ -77,26 +79,35 @@ async fn follow(
             Change::Assigned(reader) => {
                 let (partition, stop) = (reader.partition(), CancellationToken::new());
                 tracing::info!(topic = topic.name(), partition, position = reader.position(), "assigned");
+                context.holdings.assigned(topic, partition);
                 let name = format!("partition {partition} of {}", topic.name());
                 let (context, work) = (context.clone(), work(context.clone(), reader, stop.clone()));
-                let task = tokio::spawn(async move {
+                let span = tracing::info_span!("partition", topic = topic.name(), partition);
+                let working_on = async move {
+                    let halted = |why: &str| {
+                        context.health.halted(&name, why);
+                        context.holdings.halted(topic, partition, why);
+                    };
                     // What the work shares with others is behind locks and in the log; the partition's own is dropped.
                     match AssertUnwindSafe(work).catch_unwind().await {
                         Ok(Ok(())) => {}
                         Ok(Err(Trouble::Fenced(reason))) => tracing::info!("{name} was given up: {reason}"),
-                        Ok(Err(trouble)) => context.health.halted(&name, &trouble.to_string()),
-                        Err(panic) => context.health.halted(&name, &format!("a bug: {}", message_of(&*panic))),
+                        Ok(Err(trouble)) => halted(&trouble.to_string()),
+                        Err(panic) => halted(&format!("a bug: {}", message_of(&*panic))),
                     }
-                });
+                };
+                let task = tokio::spawn(working_on.instrument(span));
                 working.insert(partition, Working { task, stop });
             }
             Change::Revoked { partition, release } => {
                 tracing::info!(topic = topic.name(), partition, "revoked");
                 let (task, grace) = (working.remove(&partition), context.config.stop_grace);
+                let holdings = context.holdings.clone();
                 ending.spawn(async move {
                     if let Some(task) = task {
                         task.end(grace).await;
                     }
+                    holdings.released(topic, partition);
                     drop(release);
                 });
             }

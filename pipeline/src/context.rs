@@ -2,6 +2,7 @@
 
 use crate::{
     config::Config,
+    holdings::Holdings,
     lake::Lake,
     metrics::Metrics,
     trouble::{Patience, Trouble, patiently},
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) patience: Patience,
     pub(crate) health: Health,
+    pub(crate) holdings: Holdings,
     /// Raw bytes that lanes may hold, in [`BUDGET_UNIT`]s.
     pub(crate) budget: Arc<Semaphore>,
 }

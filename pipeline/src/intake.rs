@@ -25,7 +25,6 @@ const SHORT_WAIT: Duration = Duration::from_millis(20);
 
 pub(crate) struct Intake {
     context: Arc<Context>,
-    lane: u32,
     gathered: RawChunk,
     /// The budget had no room for more.
     cramped: bool,
@@ -34,8 +33,8 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(context: Arc<Context>, lane: u32) -> Self {
-        Self { context, lane, gathered: RawChunk::default(), cramped: false, due: Instant::now() }
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, gathered: RawChunk::default(), cramped: false, due: Instant::now() }
     }
 
     /// The next chunk, never empty; `None` when told to stop.
@@ -81,7 +80,6 @@ impl Intake {
                 break;
             }
         }
-        self.context.metrics.lag(self.lane, (high - reader.position()).max(0));
         Ok(())
     }
 

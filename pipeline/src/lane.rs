@@ -11,6 +11,7 @@ use crate::{
 use std::sync::Arc;
 use tokio::{task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use tributary_backends::{crash, log::PartitionReader};
 use tributary_schemas::frame::RecordDecoder;
 
@@ -34,11 +35,13 @@ impl Lane {
         mut reader: Box<dyn PartitionReader>,
         stop: CancellationToken,
     ) -> Result<(), Trouble> {
-        let mut intake = Intake::new(self.context.clone(), self.lane);
+        let mut intake = Intake::new(self.context.clone());
         while let Some(raw) = intake.next_chunk(&mut *reader, &stop).await? {
+            let from = raw.messages.first().map(|message| message.offset);
+            let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len());
             let next = tokio::select! {
                 biased;
-                landed = self.land(raw) => landed?,
+                landed = self.land(raw).instrument(span) => landed?,
                 failed = intake.read_ahead(&mut *reader) => match failed? {},
             };
             let context = &self.context;

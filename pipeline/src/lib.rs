@@ -33,6 +33,7 @@ mod consumer;
 mod context;
 pub mod dedup;
 pub mod filter;
+mod holdings;
 mod index;
 mod intake;
 pub mod lake;
@@ -51,9 +52,10 @@ mod trouble;
 
 pub use config::Config;
 pub use context::Health;
+pub use holdings::{Holding, Holdings};
 pub use index::rebuild_index;
 pub use metrics::Metrics;
-pub use pipeline::{Pipeline, PipelineError, drained};
+pub use pipeline::{GROUPS, Pipeline, PipelineError, drained};
 pub use trouble::Trouble;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,6 @@ use prometheus_client::{
     metrics::{
         counter::Counter,
         family::Family,
-        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
@@ -23,11 +22,6 @@ struct StageLabel {
     stage: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LaneLabel {
-    lane: u32,
-}
-
 /// Metrics of the pipeline; cheap to clone, all clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -35,7 +29,6 @@ pub struct Metrics {
     chunk_records: Histogram,
     chunk_bytes: Histogram,
     stages: Family<StageLabel, Histogram, fn() -> Histogram>,
-    lag: Family<LaneLabel, Gauge>,
     /// Commits that lost a race or got no clear answer.
     pub(crate) conflicts: Counter,
     /// Index parts that were rebuilt from the lake because they did not agree with it.
@@ -55,13 +48,12 @@ impl Metrics {
             chunk_records: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             chunk_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 10)),
             stages: Family::new_with_constructor(seconds),
-            lag: Family::default(),
             conflicts: Counter::default(),
             index_rebuilds: Counter::default(),
             replayed: Counter::default(),
             overdue_batches: Counter::default(),
         };
-        let Self { records, chunk_records, chunk_bytes, stages, lag, .. } = &metrics;
+        let Self { records, chunk_records, chunk_bytes, stages, .. } = &metrics;
         let Self { conflicts, index_rebuilds, replayed, overdue_batches, .. } = &metrics;
         registry.register("tributary_records", "Records by their outcome", records.clone());
         registry.register("tributary_chunk_records", "Records of a chunk", chunk_records.clone());
@@ -72,7 +64,6 @@ impl Metrics {
             Unit::Seconds,
             stages.clone(),
         );
-        registry.register("tributary_lane_lag_records", "Records that a lane has still to take", lag.clone());
         registry.register("tributary_commit_conflicts", "Table commits that lost a race", conflicts.clone());
         registry.register("tributary_index_rebuilds", "Index parts rebuilt from the lake", index_rebuilds.clone());
         registry.register("tributary_replayed_records", "Records skipped as already landed", replayed.clone());
@@ -113,9 +104,5 @@ impl Metrics {
 
     pub(crate) fn stage(&self, stage: &'static str, took: Duration) {
         self.stages.get_or_create(&StageLabel { stage }).observe(took.as_secs_f64());
-    }
-
-    pub(crate) fn lag(&self, lane: u32, records: i64) {
-        self.lag.get_or_create(&LaneLabel { lane }).set(records);
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     consumer::consume,
     context::{BUDGET_UNIT, Context, Health},
+    holdings::Holdings,
     lake::Lake,
     lane::Lane,
     metrics::Metrics,
@@ -21,7 +22,7 @@ use tributary_backends::{
 };
 
 /// Consumer groups with the topics that they read, in the order in which a record makes its way through them.
-const GROUPS: [(&str, Topic); 4] = [
+pub const GROUPS: [(&str, Topic); 4] = [
     ("lanes", Topic::Records),
     ("rejects", Topic::Rejects),
     ("attachments", Topic::Attachments),
@@ -62,6 +63,7 @@ impl Pipeline {
             metrics: Metrics::new(registry),
             patience,
             health: Health::default(),
+            holdings: Holdings::default(),
             budget: Arc::new(Semaphore::new(budget)),
             config,
         };
@@ -71,6 +73,11 @@ impl Pipeline {
     /// Tells at any time what has halted: for readiness.
     pub fn health(&self) -> Health {
         self.context.health.clone()
+    }
+
+    /// Tells at any time which partitions are this process's.
+    pub fn holdings(&self) -> Holdings {
+        self.context.holdings.clone()
     }
 
     /// Its metrics.

@@ -15,8 +15,10 @@ mod first_start;
 #[cfg(feature = "cluster")]
 mod fleet;
 mod kills;
+mod lag;
 mod load;
 mod overwrite;
 mod restart;
 mod roles;
 mod send;
+mod telemetry;

@@ -1,6 +1,6 @@
 //! The command line's grammar. What each command does is in the module of its name.
 
-use crate::{batches, cluster::ScyllaArgs, keys, lake, logging, send, settings, up};
+use crate::{batches, cluster::ScyllaArgs, keys, lag, lake, logging, send, settings, up};
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -9,6 +9,7 @@ const EXAMPLES: &str = "Examples:
   tributary send messages.ndjson.gz --key em_sk_0123
   tributary batches list --key em_sk_0123
   tributary keys create --workspace acme --label loader --source crm --permission api:write
+  tributary lag --watch
   tributary lake check
 
 Every flag can also be an environment variable (TRIBUTARY_…) or stand in a TOML file (--config).
@@ -45,6 +46,8 @@ pub enum Command {
     /// Follow batches and read their rejected records
     #[command(subcommand)]
     Batches(batches::BatchesCommand),
+    /// Show how far the lake is behind: records, seconds, drain time, owners
+    Lag(lag::LagArgs),
     /// Find, check and repair the lake's tables
     #[command(subcommand)]
     Lake(lake::LakeCommand),

@@ -84,10 +84,36 @@ pub struct ScyllaArgs {
 #[cfg(feature = "cluster")]
 pub async fn open_kafka(args: &KafkaArgs, brokers: &str, lanes: Lanes) -> anyhow::Result<Arc<dyn RecordLog>> {
     use anyhow::Context;
-    use tributary_backends::log::kafka::{self, Options, Properties};
+    use tributary_backends::log::kafka;
+
+    let options = kafka_options(args, brokers, lanes)?;
+    kafka::open(options).await.with_context(|| format!("cannot open the log on Kafka at {brokers}"))
+}
+
+/// Opens the log on Kafka as it is, to look at it.
+///
+/// # Errors
+/// Kafka does not answer in time or does not let us in, or there is no log.
+#[cfg(feature = "cluster")]
+pub async fn observe_kafka(args: &KafkaArgs, brokers: &str, within: Duration) -> anyhow::Result<Arc<dyn RecordLog>> {
+    use anyhow::Context;
+    use tributary_backends::log::kafka::{self, Options};
+
+    let options = kafka_options(args, brokers, Lanes { partitions: 1, spread: 1 })?;
+    let observed = kafka::observe(Options { start_timeout: within, ..options }).await;
+    observed.with_context(|| format!("cannot look at the log on Kafka at {brokers}"))
+}
+
+#[cfg(feature = "cluster")]
+fn kafka_options(
+    args: &KafkaArgs,
+    brokers: &str,
+    lanes: Lanes,
+) -> anyhow::Result<tributary_backends::log::kafka::Options> {
+    use tributary_backends::log::kafka::{Options, Properties};
 
     let properties = args.kafka_properties.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
-    let options = Options {
+    Ok(Options {
         brokers: brokers.to_owned(),
         prefix: args.kafka_prefix.clone(),
         lanes,
@@ -97,8 +123,7 @@ pub async fn open_kafka(args: &KafkaArgs, brokers: &str, lanes: Lanes) -> anyhow
         session_timeout: args.kafka_session_timeout,
         properties: Properties::parse(properties).map_err(|error| anyhow::anyhow!("--kafka-property: {error}"))?,
         ..Options::default()
-    };
-    kafka::open(options).await.with_context(|| format!("cannot open the log on Kafka at {brokers}"))
+    })
 }
 
 /// Says how to build a binary that can.
@@ -108,6 +133,16 @@ pub async fn open_kafka(args: &KafkaArgs, brokers: &str, lanes: Lanes) -> anyhow
 #[cfg(not(feature = "cluster"))]
 #[expect(clippy::unused_async, reason = "the signature of the one that can")]
 pub async fn open_kafka(_args: &KafkaArgs, _brokers: &str, _lanes: Lanes) -> anyhow::Result<Arc<dyn RecordLog>> {
+    anyhow::bail!("--kafka: {NOT_BUILT_IN}")
+}
+
+/// Says how to build a binary that can.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "cluster"))]
+#[expect(clippy::unused_async, reason = "the signature of the one that can")]
+pub async fn observe_kafka(_args: &KafkaArgs, _brokers: &str, _within: Duration) -> anyhow::Result<Arc<dyn RecordLog>> {
     anyhow::bail!("--kafka: {NOT_BUILT_IN}")
 }
 

@@ -7,6 +7,7 @@
 //! | [`send`] | `send`: the reference client |
 //! | [`batches`] | `batches …`: what the API says about batches |
 //! | [`keys`], [`lake`] | commands on embedded state, through [`control`]: in the running process, or in this one |
+//! | [`lag`] | `lag`: what waits, where, since when and for whom; also its metrics |
 //! | [`settings`] | flags over environment over file over defaults, and `config`, which shows the result |
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage.
@@ -17,6 +18,7 @@ mod cli;
 mod cluster;
 mod control;
 mod keys;
+mod lag;
 mod lake;
 mod logging;
 mod output;
@@ -74,6 +76,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pipeline(args) => up::pipeline(args).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Batches(command) => batches::run(command).await,
+        Command::Lag(args) => lag::run(args).await,
         Command::Lake(command) => lake::run(command).await,
         Command::Send(args) => send::run(args).await,
         Command::Config(args) => settings::explain(&args, cli.config.as_deref()),

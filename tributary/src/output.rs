@@ -34,12 +34,22 @@ pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     line(&render(headings, rows));
 }
 
-fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+/// The same as text.
+pub fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.iter().copied());
     table.add_rows(rows);
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Text that somebody else chose, without what a terminal would obey: control characters, and those that turn the
+/// direction of writing around.
+pub fn plain(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Milliseconds since the Unix epoch → `2026-11-22T19:01:53Z`.

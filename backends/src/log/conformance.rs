@@ -5,13 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite of tests: what fails panics")]
 
-use super::{
-    Append, Change, FetchLimit, LogError, Member, Message, PartitionReader, Progress, RecordLog, Release, Topic,
-};
+use super::{Append, Change, FetchLimit, LogError, Member, Message, PartitionReader, RecordLog, Release, Topic};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
+
+mod onlookers;
+pub use onlookers::{
+    onlookers_see_what_is_there_and_no_group_notices, progress_is_what_was_committed_of_what_is_there,
+};
 
 /// Longer than anything here takes; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +44,7 @@ pub async fn run_all(factory: &dyn Factory) {
     seeking_goes_back_and_forth(factory).await;
     groups_do_not_touch_each_other(factory).await;
     progress_is_what_was_committed_of_what_is_there(factory).await;
+    onlookers_see_what_is_there_and_no_group_notices(factory).await;
     two_members_share_and_a_lonely_one_gets_all(factory).await;
     a_former_owner_is_fenced(factory).await;
     calls_that_can_never_work_say_so(factory).await;
@@ -241,28 +245,6 @@ pub async fn groups_do_not_touch_each_other(factory: &dyn Factory) {
     assert_eq!(log.committed("a", TOPIC, 0).await.unwrap(), Some(5));
     assert_eq!(log.committed("b", TOPIC, 0).await.unwrap(), Some(2));
     assert_eq!(log.committed("c", TOPIC, 0).await.unwrap(), None);
-}
-
-/// Of every partition, asked from outside the group, also after it has left.
-pub async fn progress_is_what_was_committed_of_what_is_there(factory: &dyn Factory) {
-    let log = factory.fresh().await;
-    let progress = async || log.progress("g", TOPIC).await.unwrap();
-    let nothing = Progress { done: 0, high: 0 };
-    let mut expected = vec![nothing; log.partitions(TOPIC) as usize];
-    assert_eq!(progress().await, expected);
-    append(&log, 1, 0..5).await;
-    expected[1] = Progress { done: 0, high: 5 };
-    assert_eq!(progress().await, expected);
-    let (member, mut readers) = join(&log, "g").await;
-    let reader = readers.get_mut(&1).unwrap();
-    read(reader, 4).await;
-    reader.commit(4).await.unwrap();
-    append(&log, 0, 0..2).await;
-    expected[0] = Progress { done: 0, high: 2 };
-    expected[1].done = 4;
-    assert_eq!(progress().await, expected);
-    drop((member, readers));
-    assert_eq!(progress().await, expected);
 }
 
 /// Partitions are divided; a joining member gets its share after the release, a lonely one everything.

@@ -166,6 +166,12 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
         Ok(all)
     }
 
+    /// For onlookers: of each of the partitions `places`, which differ, the messages from an offset on (from the first
+    /// that is kept, if that comes later), each within `limit`, and no more than what is there and comes within
+    /// `limit.max_wait`; in the order of `places`. No group notices.
+    async fn look(&self, topic: Topic, places: &[(u32, i64)], limit: FetchLimit)
+    -> Result<Vec<Vec<Message>>, LogError>;
+
     /// Joins a consumer group for one topic; partitions are divided evenly among the group's members.
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError>;
 }

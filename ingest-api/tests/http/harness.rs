@@ -265,6 +265,15 @@ impl RecordLog for Switchable {
         self.inner.committed(group, topic, partition).await
     }
 
+    async fn look(
+        &self,
+        topic: Topic,
+        places: &[(u32, i64)],
+        limit: FetchLimit,
+    ) -> Result<Vec<Vec<Message>>, LogError> {
+        self.inner.look(topic, places, limit).await
+    }
+
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
         self.inner.join(group, topic).await
     }

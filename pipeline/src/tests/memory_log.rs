@@ -95,6 +95,18 @@ impl RecordLog for MemoryLog {
     async fn committed(&self, _: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
         Ok(Some(self.stored.committed(topic, partition)))
     }
+    async fn look(
+        &self,
+        topic: Topic,
+        places: &[(u32, i64)],
+        limit: FetchLimit,
+    ) -> Result<Vec<Vec<Message>>, LogError> {
+        let from = |(partition, offset): &(u32, i64)| {
+            let messages = self.stored.all(topic, *partition).into_iter().skip(*offset as usize);
+            messages.take(limit.max_messages).collect()
+        };
+        Ok(places.iter().map(from).collect())
+    }
     async fn join(&self, _: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
         Ok(Box::new(All { log: self.clone(), topic, next: 0 }))
     }

@@ -147,6 +147,7 @@ impl SmallWorld {
             metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
             patience: Patience::new(&config, &SystemWorld),
             health: Health::default(),
+            holdings: crate::holdings::Holdings::default(),
             budget: Arc::new(Semaphore::new(config.memory_bytes.div_ceil(BUDGET_UNIT))),
             config,
         })

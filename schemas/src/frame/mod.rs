@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 mod record;
 mod single;
+mod workspace;
 
 pub use record::{RecordDecoder, encode_record};
+pub use workspace::workspace_of;
 
 /// What the API adds to an accepted record.
 #[derive(Debug, Clone, Copy)]

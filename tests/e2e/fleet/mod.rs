@@ -4,6 +4,7 @@
 
 mod job;
 mod keys;
+mod lag;
 mod process;
 mod processes;
 mod proxy;

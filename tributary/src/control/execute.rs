@@ -1,8 +1,9 @@
 //! The one implementation of every command on embedded state.
 
 use super::{Answer, CheckedTable, CreatedKey, KeyView, NewKey, RebuiltIndex, Request};
-use crate::{state::State, up::pipeline::PipelineHandle};
+use crate::{lag::watch::Watch, state::State, up::pipeline::PipelineHandle};
 use anyhow::{Context, ensure};
+use std::sync::Arc;
 use tributary_ingest_api::keys::{self, check_name};
 use tributary_pipeline::{check, rebuild_index};
 use tributary_schemas::limits::MAX_LIVE_KEYS;
@@ -10,16 +11,27 @@ use tributary_schemas::limits::MAX_LIVE_KEYS;
 /// Longest label of a key, in characters.
 const MAX_LABEL: usize = 128;
 
-/// Does it. `pipeline` is this process's running pipeline, if it has one.
+/// What runs in this process.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub pipeline: PipelineHandle,
+    pub watch: Arc<Watch>,
+}
+
+/// Does it. `running`: in the process that has the lanes.
 ///
 /// # Errors
 /// What went wrong, for people.
-pub async fn execute(state: &State, pipeline: Option<&PipelineHandle>, request: Request) -> anyhow::Result<Answer> {
+pub async fn execute(state: &State, running: Option<&Running>, request: Request) -> anyhow::Result<Answer> {
     match request {
         Request::CreateKey(new) => create_key(state, new).await.map(Answer::KeyCreated),
         Request::ListKeys { workspace } => {
             let keys = state.tables.keys(workspace.as_deref()).await.context("cannot read the keys")?;
             Ok(Answer::Keys(keys.into_iter().map(KeyView::from).collect()))
+        }
+        Request::Lag => {
+            let watch = &running.context("nothing runs that could say how far it is")?.watch;
+            watch.look(true).await.map(Answer::Lag)
         }
         Request::RevokeKey { id } => {
             let at = state.world.now_micros();
@@ -43,8 +55,8 @@ pub async fn execute(state: &State, pipeline: Option<&PipelineHandle>, request: 
         Request::RebuildIndex { workspace } => {
             let chosen = chosen(state, workspace).await?;
             // Lanes that run rely on the index that is being replaced.
-            let _paused = match pipeline {
-                Some(pipeline) => Some(pipeline.pause().await?),
+            let _paused = match running {
+                Some(running) => Some(running.pipeline.pause().await?),
                 None => None,
             };
             let mut rebuilt = Vec::new();

@@ -6,6 +6,7 @@
 
 use crate::{
     cli::Place,
+    lag::report::Report,
     state::{self, State},
 };
 use anyhow::{Context, bail};
@@ -26,6 +27,8 @@ pub mod wire;
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Request {
     CreateKey(NewKey),
+    /// How far the lake is behind.
+    Lag,
     /// Of one workspace or of all.
     ListKeys {
         workspace: Option<String>,
@@ -58,7 +61,7 @@ pub struct NewKey {
 }
 
 /// What came of a [`Request`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "did", content = "result", rename_all = "kebab-case")]
 pub enum Answer {
     KeyCreated(CreatedKey),
@@ -67,6 +70,7 @@ pub enum Answer {
     TableUrl(String),
     Checked(Vec<CheckedTable>),
     IndexRebuilt(Vec<RebuiltIndex>),
+    Lag(Report),
 }
 
 /// A fresh key: the only time that the key itself is told.
@@ -154,7 +158,7 @@ pub struct RebuiltIndex {
 }
 
 /// What comes back over the socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// Done.
@@ -186,6 +190,17 @@ pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
             let state = State::open(place, Some(&directory)).await?;
             execute::execute(&state, None, request).await
         }
+    }
+}
+
+/// Has `request` done by the process that has the data directory open; `None` when none does.
+///
+/// # Errors
+/// It cannot be done, or does not answer.
+pub async fn ask_if_running(place: &Place, request: &Request) -> anyhow::Result<Option<Answer>> {
+    match wire::connect(&place.data).await? {
+        Some(stream) => ask_running(stream, request).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -1,7 +1,11 @@
 //! The running process's side of the socket.
 
-use super::{Reply, Request, execute, wire};
-use crate::{state::State, up::pipeline::PipelineHandle};
+use super::{
+    Reply, Request,
+    execute::{self, Running},
+    wire,
+};
+use crate::state::State;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -18,7 +22,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 pub async fn serve(
     listener: UnixListener,
     state: Arc<State>,
-    pipeline: PipelineHandle,
+    running: Running,
     data: PathBuf,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
@@ -30,14 +34,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (state, pipeline, stop) = (state.clone(), pipeline.clone(), stop.clone());
+                let (state, running, stop) = (state.clone(), running.clone(), stop.clone());
                 let runtime = Handle::current();
                 // Checks and rebuilds read whole tables: on a thread of their own they hold up nobody else's work.
                 tasks.spawn_blocking(move || {
                     runtime.block_on(async {
                         tokio::select! {
                             () = stop.cancelled() => {}
-                            () = answer(stream, &state, &pipeline) => {}
+                            () = answer(stream, &state, &running) => {}
                         }
                     });
                 });
@@ -57,14 +61,14 @@ pub async fn serve(
     outcome
 }
 
-async fn answer(mut stream: UnixStream, state: &State, pipeline: &PipelineHandle) {
+async fn answer(mut stream: UnixStream, state: &State, running: &Running) {
     let request: Request = match timeout(REQUEST_WITHIN, wire::read(&mut stream)).await {
         Ok(Ok(request)) => request,
         Ok(Err(error)) => return refuse(&mut stream, &format!("{error:#}")).await,
         Err(_) => return refuse(&mut stream, "no command came").await,
     };
     tracing::debug!(?request, "command");
-    let reply = match execute::execute(state, Some(pipeline), request).await {
+    let reply = match execute::execute(state, Some(running), request).await {
         Ok(answer) => Reply::Done(answer),
         Err(error) => Reply::Failed(format!("{error:#}")),
     };

@@ -1,7 +1,7 @@
 //! The socket, with real embedded tables and a lake in a temporary directory.
 
 use super::*;
-use crate::up::pipeline;
+use crate::{lag::watch::Watch, up::pipeline};
 use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tributary_backends::data_dir::DataDir;
+use tributary_backends::{data_dir::DataDir, log::embedded};
 
 fn new_key(workspace: &str) -> Request {
     Request::CreateKey(NewKey {
@@ -58,6 +58,9 @@ impl Running {
         let state = Arc::new(State::open(place, Some(&lock)).await.expect("opened"));
         let listener = wire::listen(&place.data).expect("a socket");
         let (handle, pauses) = pipeline::handle();
+        let log = embedded::open(&lock.log_dir(), embedded::Options::default(), state.world.clone()).expect("a log");
+        let watch = Arc::new(Watch::new(log, Some(state.tables.clone()), state.world.clone(), None));
+        let running = execute::Running { pipeline: handle, watch };
         let (stop, stints) = (CancellationToken::new(), Arc::new(Mutex::new(String::new())));
         let noted = stints.clone();
         let make = move |stop: CancellationToken| {
@@ -69,7 +72,7 @@ impl Running {
                 Ok(())
             }
         };
-        let server = server::serve(listener, state, handle, place.data.clone(), stop.clone());
+        let server = server::serve(listener, state, running, place.data.clone(), stop.clone());
         let tasks = vec![tokio::spawn(pipeline::supervise(make, pauses, stop.clone())), tokio::spawn(server)];
         Self { stop, tasks, stints, _lock: lock }
     }

@@ -1,13 +1,13 @@
 //! The tasks of a process: each must live as long as the process does, and they stop in the record's order.
 
 use super::{
-    ApiArgs, LaneArgs, Listeners, Role,
-    pipeline::{self, PipelineHandle},
+    ApiArgs, LaneArgs, Listeners, Role, pipeline,
     ready::{self, Lanes},
 };
 use crate::{
     backends::Backends,
-    control::{self, server},
+    control::{self, execute::Running, server},
+    lag::watch::Watch,
 };
 use anyhow::{Context, anyhow};
 use futures::future::select_all;
@@ -58,6 +58,7 @@ impl Services {
         let api = role.api.map(|args| new_api(&args, backends, &mut registry));
         let watched = lanes.as_ref().map(|lanes| Lanes { pipeline: handle.clone(), health: lanes.health() });
         let ready = ready::checks(backends, watched, stopping.clone());
+        let watch = new_watch(backends, lanes.as_ref(), &mut registry);
         let registry = Arc::new(registry);
         let mut running = Vec::new();
         if let (Some(api), Some(listener)) = (api, listeners.api) {
@@ -69,8 +70,10 @@ impl Services {
             running.push((Service::start(LANES, supervise), LANES_ENDED_BY));
         }
         if let Some(data) = &backends.data {
-            running.push((start_control(backends, data.clone(), handle)?, ALL_ENDED_BY));
+            let here = Running { pipeline: handle, watch: watch.clone() };
+            running.push((start_control(backends, data.clone(), here)?, ALL_ENDED_BY));
         }
+        running.push((Service::start("the watch over the lag", |stop| watch.run(stop)), ALL_ENDED_BY));
         let admin = |stop| admin::serve(listeners.admin, registry, ready, stop);
         running.push((Service::start("the admin listener", admin), ALL_ENDED_BY));
         Ok(Self { running, stopping, lands_all })
@@ -156,11 +159,19 @@ fn new_api(args: &ApiArgs, backends: &Backends, registry: &mut Registry) -> Api 
     Api::new(backends.log.clone(), state.tables.clone(), state.world.clone(), backends.lanes, config, registry)
 }
 
-fn start_control(backends: &Backends, data: PathBuf, pipeline: PipelineHandle) -> anyhow::Result<Service> {
+fn new_watch(backends: &Backends, lanes: Option<&Pipeline>, registry: &mut Registry) -> Arc<Watch> {
+    let state = &backends.state;
+    let holdings = lanes.map(Pipeline::holdings);
+    let watch = Watch::new(backends.log.clone(), Some(state.tables.clone()), state.world.clone(), holdings);
+    registry.register_collector(Box::new(watch.latest()));
+    Arc::new(watch)
+}
+
+fn start_control(backends: &Backends, data: PathBuf, running: Running) -> anyhow::Result<Service> {
     let listener = control::wire::listen(&data)
         .with_context(|| format!("cannot listen on the control socket in {}", data.display()))?;
     let state = backends.state.clone();
-    Ok(Service::start("the control socket", |stop| server::serve(listener, state, pipeline, data, stop)))
+    Ok(Service::start("the control socket", |stop| server::serve(listener, state, running, data, stop)))
 }
 
 async fn land(log: &dyn RecordLog, by: Instant) {

@@ -50,7 +50,7 @@ mod writer;
 
 pub use options::Options;
 
-use super::{Append, LogError, Member, RecordLog, Topic, Watermarks};
+use super::{Append, FetchLimit, LogError, Member, Message, RecordLog, Topic, Watermarks};
 use crate::world::World;
 use async_trait::async_trait;
 use disk::{Disk, RealDisk};
@@ -189,6 +189,20 @@ impl RecordLog for EmbeddedLog {
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
         self.0.find(topic, partition)?;
         Ok(self.0.offsets.committed(&Key { group: group.to_owned(), topic, partition }))
+    }
+
+    async fn look(
+        &self,
+        topic: Topic,
+        places: &[(u32, i64)],
+        limit: FetchLimit,
+    ) -> Result<Vec<Vec<Message>>, LogError> {
+        let mut seen = Vec::with_capacity(places.len());
+        for (partition, offset) in places {
+            let (partition, offset) = (self.0.partitions[self.0.find(topic, *partition)?].clone(), *offset);
+            seen.push(reader::blocking(move || Ok(partition.read_from(offset, None, limit)?.0)).await?);
+        }
+        Ok(seen)
     }
 
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// when lanes are asked back and once more when they are given out, and the lanes stand still that long.
 const HEARTBEAT: Duration = Duration::from_millis(400);
 
+/// Bytes that an onlooker asks of a partition at a time; a larger batch comes whole.
+const ONLOOKER_FETCH: &str = "65536";
+
 /// A client without a group: administration, watermarks.
 pub(super) fn plain<T: FromClientConfigAndContext<Reports>>(
     options: &Options,
@@ -72,6 +75,28 @@ where
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
+        .set("message.max.bytes", options.max_message_bytes.to_string());
+    create(&config, context)
+}
+
+/// Looks at messages, a few of each partition, in no group.
+pub(super) fn onlooker<C, T>(options: &Options, context: C) -> Result<T, LogError>
+where
+    C: ConsumerContext,
+    T: FromClientConfigAndContext<C>,
+{
+    let mut config = common(options);
+    config
+        // One that is needed for the interface; it never joins and never commits.
+        .set("group.id", options.group("onlooker"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .set("fetch.message.max.bytes", ONLOOKER_FETCH)
+        .set("queued.min.messages", "1")
+        .set("queued.max.messages.kbytes", "4096")
+        .set("fetch.wait.max.ms", "20")
         .set("message.max.bytes", options.max_message_bytes.to_string());
     create(&config, context)
 }

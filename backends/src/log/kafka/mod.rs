@@ -23,6 +23,7 @@ mod clients;
 mod errors;
 mod group;
 mod lease;
+mod onlooker;
 mod options;
 mod producer;
 mod progress;
@@ -32,9 +33,10 @@ mod topic_id;
 mod topics;
 mod void;
 
+pub use onlooker::observe;
 pub use options::{Compression, Options, Properties};
 
-use super::{Append, LogError, Member, Progress, RecordLog, Topic, Watermarks};
+use super::{Append, FetchLimit, LogError, Member, Message, Progress, RecordLog, Topic, Watermarks};
 use async_trait::async_trait;
 use producer::Producer;
 use rdkafka::{
@@ -66,9 +68,7 @@ const MAX_GROUP: usize = 249;
 /// [`LogError::Unavailable`] when no broker answers within [`Options::start_timeout`].
 pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     options.check()?;
-    let reports = Reports::default();
-    let plain = clients::plain(&options, &reports)?;
-    let kafka = Arc::new(Kafka { options, reports, plain, askers: Mutex::default() });
+    let kafka = Kafka::connect(options)?;
     kafka.listen()?;
     let id = topics::prepare(&kafka).await?;
     let producer = Producer::new(&kafka.options, &kafka.reports)?;
@@ -83,9 +83,18 @@ struct Kafka {
     plain: BaseConsumer<Reports>,
     /// Ask for what groups have committed without being in them, by the group's name; see [`progress`].
     askers: Mutex<HashMap<String, Arc<BaseConsumer<Reports>>>>,
+    /// Looks at messages for those who are in no group; see [`onlooker`].
+    onlooker: Mutex<Option<BaseConsumer<Reports>>>,
 }
 
 impl Kafka {
+    /// Sets up what every part needs; connections are made in the background.
+    fn connect(options: Options) -> Result<Arc<Self>, LogError> {
+        let reports = Reports::default();
+        let plain = clients::plain(&options, &reports)?;
+        Ok(Arc::new(Self { options, reports, plain, askers: Mutex::default(), onlooker: Mutex::default() }))
+    }
+
     /// Takes what librdkafka has to say about the plain client, which it keeps until it is asked, for as long as there
     /// is the client.
     fn listen(self: &Arc<Self>) -> Result<(), LogError> {
@@ -197,6 +206,19 @@ impl RecordLog for KafkaLog {
         self.check_group(group)?;
         let (kafka, group) = (self.0.kafka.clone(), group.to_owned());
         blocking(move || kafka.progress(&group, topic)).await
+    }
+
+    async fn look(
+        &self,
+        topic: Topic,
+        places: &[(u32, i64)],
+        limit: FetchLimit,
+    ) -> Result<Vec<Vec<Message>>, LogError> {
+        for (partition, _) in places {
+            self.check(topic, *partition)?;
+        }
+        let (kafka, places) = (self.0.kafka.clone(), places.to_vec());
+        blocking(move || kafka.look(topic, &places, limit)).await
     }
 
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {

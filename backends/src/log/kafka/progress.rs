@@ -61,7 +61,7 @@ impl Kafka {
 
     /// The first or one past the last offset of each partition: a look-up by time with the two times that stand for
     /// them in Kafka's protocol, which are also what librdkafka has for them.
-    fn ends(&self, topic: Topic, partitions: &[u32], end: Offset) -> Result<HashMap<u32, i64>, LogError> {
+    pub(super) fn ends(&self, topic: Topic, partitions: &[u32], end: Offset) -> Result<HashMap<u32, i64>, LogError> {
         if partitions.is_empty() {
             return Ok(HashMap::new());
         }

@@ -256,7 +256,7 @@ fn appended_at(message: &BorrowedMessage<'_>) -> i64 {
     message.timestamp().to_millis().unwrap_or(0)
 }
 
-fn owned(message: &BorrowedMessage<'_>) -> Message {
+pub(super) fn owned(message: &BorrowedMessage<'_>) -> Message {
     Message {
         offset: message.offset(),
         appended_at: appended_at(message),

@@ -45,6 +45,18 @@ pub(super) async fn prepare(kafka: &Arc<Kafka>) -> Result<String, LogError> {
     id(kafka).await
 }
 
+/// Looks at a log that should be there: the id of `records`, and its number of partitions.
+pub(super) async fn inspect(kafka: &Arc<Kafka>) -> Result<(String, u32), LogError> {
+    let there = look(kafka, Instant::now() + kafka.options.start_timeout).await?;
+    let records = there.get(&Topic::Records).and_then(|found| u32::try_from(found.partitions).ok());
+    let missing = || {
+        let (name, brokers) = (kafka.options.topic(Topic::Records), &kafka.options.brokers);
+        LogError::Halted(format!("there is no topic {name} on {brokers}: nothing has been started there yet"))
+    };
+    let partitions = records.ok_or_else(missing)?;
+    Ok((id(kafka).await?, partitions))
+}
+
 /// The id of `records`.
 pub(super) async fn id(kafka: &Arc<Kafka>) -> Result<String, LogError> {
     let kafka = kafka.clone();
@@ -55,7 +67,8 @@ pub(super) async fn id(kafka: &Arc<Kafka>) -> Result<String, LogError> {
 async fn look(kafka: &Arc<Kafka>, deadline: Instant) -> Result<HashMap<Topic, Found>, LogError> {
     loop {
         let asked = kafka.clone();
-        let error = match blocking(move || Ok(found(&asked))).await? {
+        let patience = deadline.saturating_duration_since(Instant::now()).clamp(PAUSE, PATIENCE);
+        let error = match blocking(move || Ok(found(&asked, patience))).await? {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
@@ -74,10 +87,10 @@ async fn look(kafka: &Arc<Kafka>, deadline: Instant) -> Result<HashMap<Topic, Fo
 }
 
 /// What the brokers say of our topics; those that are not there are left out.
-fn found(kafka: &Kafka) -> Result<HashMap<Topic, Found>, KafkaError> {
+fn found(kafka: &Kafka, patience: Duration) -> Result<HashMap<Topic, Found>, KafkaError> {
     let mut all = HashMap::new();
     for topic in Topic::ALL {
-        let metadata = kafka.plain.fetch_metadata(Some(&kafka.options.topic(topic)), PATIENCE)?;
+        let metadata = kafka.plain.fetch_metadata(Some(&kafka.options.topic(topic)), patience)?;
         let Some(described) = metadata.topics().iter().find(|one| one.error().is_none()) else { continue };
         let partitions = described.partitions();
         let found = Found {

@@ -1,0 +1,209 @@
+//! The last look as `/metrics` shows it: one consistent picture a scrape, nothing of what is gone, and however many
+//! workspaces there are only the first of them by name.
+
+use super::report::{PartitionLag, Report, WorkspaceLag};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, gauge::ConstGauge},
+    registry::Unit,
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Workspaces (in a lane each) that are shown by name.
+const NAMED: usize = 32;
+/// The others together; no workspace can be called so.
+const OTHERS: &str = "(others)";
+/// A look that is older says nothing of now.
+const STALE: Duration = Duration::from_secs(15);
+
+/// A look, and when it was.
+type Look = (Instant, Arc<Report>);
+
+/// The last look.
+#[derive(Debug, Clone, Default)]
+pub struct Latest(Arc<Mutex<Option<Look>>>);
+
+impl Latest {
+    /// From now on this is shown.
+    pub fn publish(&self, report: Report) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::new(report)));
+    }
+
+    fn fresh(&self) -> Option<(Duration, Arc<Report>)> {
+        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, report) = latest.as_ref()?;
+        let old = at.elapsed();
+        (old < STALE).then(|| (old, report.clone()))
+    }
+}
+
+impl Collector for Latest {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let fresh = self.fresh();
+        let known = encoder.encode_descriptor(
+            "tributary_lag_known",
+            "Whether this process can see the lag",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(i64::from(fresh.is_some())).encode(known)?;
+        let (old, report) = fresh.unwrap_or_default();
+        let all = &report.partitions;
+        partitions(&mut encoder, "tributary_lag_records", "Records that wait for a stage", None, all, |one| {
+            Some(one.records as f64)
+        })?;
+        let help = "Age of the oldest record that waits for a stage";
+        // What waits has gone on waiting since.
+        let waited = |one: &PartitionLag| Some(if one.records == 0 { 0.0 } else { one.seconds + old.as_secs_f64() });
+        partitions(&mut encoder, "tributary_lag", help, Some(&Unit::Seconds), all, waited)?;
+        let help = "Time until what waits is done; +Inf while nothing moves";
+        partitions(&mut encoder, "tributary_lag_drain", help, Some(&Unit::Seconds), all, PartitionLag::drains_in)?;
+        let help = "Time since a stage with something to do has moved";
+        partitions(&mut encoder, "tributary_lag_still", help, Some(&Unit::Seconds), all, |one| {
+            Some(one.still_seconds)
+        })?;
+        let help = "Records per second that a stage has done lately";
+        partitions(&mut encoder, "tributary_lag_throughput", help, None, all, |one| one.throughput)?;
+        let owned = |one: &PartitionLag| report.owners_known.then(|| f64::from(u8::from(one.owner.is_some())));
+        partitions(&mut encoder, "tributary_lag_owned", "Whether a process has the partition", None, all, owned)?;
+        let halted = |one: &PartitionLag| report.owners_known.then(|| f64::from(u8::from(one.reason.is_some())));
+        partitions(&mut encoder, "tributary_lag_halted", "Whether its process has given it up", None, all, halted)?;
+        workspaces(&mut encoder, &report.workspaces)
+    }
+}
+
+/// One gauge of every partition of which it is known.
+fn partitions(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    all: &[PartitionLag],
+    value: impl Fn(&PartitionLag) -> Option<f64>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for one in all {
+        let Some(value) = value(one) else { continue };
+        let partition = one.partition.to_string();
+        let labels = [("topic", one.topic.as_str()), ("partition", &partition), ("stage", &one.stage)];
+        gauge(family.encode_family(&labels)?, value)?;
+    }
+    Ok(())
+}
+
+fn gauge(encoder: MetricEncoder<'_>, value: f64) -> fmt::Result {
+    ConstGauge::new(value).encode(encoder)
+}
+
+fn workspaces(encoder: &mut DescriptorEncoder<'_>, all: &[WorkspaceLag]) -> fmt::Result {
+    let (named, others) = all.split_at(all.len().min(NAMED));
+    let rest = others.iter().map(|one| one.records).sum::<u64>();
+    let oldest = others.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    let rest = (!others.is_empty()).then_some((rest as f64, oldest));
+    let help = "Records of a workspace that wait for the lake";
+    let mut family = encoder.encode_descriptor("tributary_lag_workspace_records", help, None, MetricType::Gauge)?;
+    each(&mut family, named, rest.map(|rest| rest.0), |one| one.records as f64)?;
+    let help = "Age of the oldest record of a workspace that waits for the lake";
+    let name = "tributary_lag_workspace";
+    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    each(&mut family, named, rest.map(|rest| rest.1), |one| one.seconds)
+}
+
+fn each(
+    family: &mut MetricEncoder<'_>,
+    named: &[WorkspaceLag],
+    rest: Option<f64>,
+    value: impl Fn(&WorkspaceLag) -> f64,
+) -> fmt::Result {
+    for one in named {
+        let partition = one.partition.to_string();
+        let labels = [("workspace", one.workspace.as_str()), ("partition", &partition)];
+        gauge(family.encode_family(&labels)?, value(one))?;
+    }
+    match rest {
+        Some(rest) => gauge(family.encode_family(&[("workspace", OTHERS), ("partition", "all")])?, rest),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lag::report::State;
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    fn partition(n: u32) -> PartitionLag {
+        PartitionLag {
+            stage: "lake".to_owned(),
+            topic: "records".to_owned(),
+            partition: n,
+            records: 123_456_789,
+            seconds: 1_234.567,
+            throughput: Some(12_345.678),
+            drain_seconds: Some(98_765.432),
+            still_seconds: 1.234,
+            state: State::Working,
+            owner: Some("host:1".to_owned()),
+            reason: None,
+        }
+    }
+
+    fn workspace(name: &str, records: u64) -> WorkspaceLag {
+        WorkspaceLag { workspace: name.to_owned(), partition: 1, records, seconds: 7.0, exact: true }
+    }
+
+    fn scrape(report: Report) -> String {
+        let (latest, mut registry, mut text) = (Latest::default(), Registry::default(), String::new());
+        latest.publish(report);
+        registry.register_collector(Box::new(latest));
+        encode(&mut text, &registry).expect("text");
+        text
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_what_cannot_be_seen() {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register_collector(Box::new(Latest::default()));
+        encode(&mut text, &registry).expect("text");
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(samples, ["tributary_lag_known 0"]);
+    }
+
+    #[test]
+    fn what_nobody_moves_drains_never_and_what_is_unknown_is_not_there() {
+        let stuck = PartitionLag { state: State::Stuck, drain_seconds: None, ..partition(0) };
+        let new = PartitionLag { drain_seconds: None, throughput: None, ..partition(1) };
+        let partitions = vec![stuck, new];
+        let text = scrape(Report { partitions, owners_known: false, ..Report::default() });
+        let labels = r#"topic="records",partition="0",stage="lake""#;
+        assert!(text.contains(&format!("tributary_lag_drain_seconds{{{labels}}} inf\n")), "{text}");
+        assert!(!text.contains(r#"tributary_lag_drain_seconds{topic="records",partition="1""#), "{text}");
+        assert!(!text.contains("tributary_lag_owned{"), "{text}");
+    }
+
+    #[test]
+    fn hostile_names_break_no_line() {
+        let workspaces = vec![workspace("a\"} 1\nevil 2\\", 5)];
+        let text = scrape(Report { workspaces, ..Report::default() });
+        assert!(text.contains(r#"{workspace="a\"} 1\nevil 2\\",partition="1"} 5"#), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("evil")));
+    }
+
+    /// More lanes than there may be, and ten thousand workspaces in them.
+    #[test]
+    fn a_scrape_stays_small() {
+        let partitions = (0..1_024).map(partition).collect();
+        let workspaces = (0..10_000u64).map(|n| workspace(&format!("{n:064}"), 10_000 - n)).collect();
+        let text = scrape(Report { partitions, workspaces, owners_known: true, at: 0 });
+        assert!(text.len() < 5_000_000 / 4, "{} bytes", text.len());
+        let rest: u64 = (32..10_000).map(|n| 10_000 - n).sum();
+        assert!(text.contains(&format!("{{workspace=\"(others)\",partition=\"all\"}} {rest}.0\n")), "{rest}");
+        assert_eq!(text.matches("tributary_lag_workspace_records{").count(), 33);
+    }
+}

@@ -1,0 +1,248 @@
+//! The lag for people: first what is wrong and what to do, then the figures, the worst on top.
+
+use super::report::{PartitionLag, Report, State, WorkspaceLag};
+use crate::output;
+
+/// Rows of a table, unless all are wanted.
+const ROWS: usize = 20;
+/// The oldest record of a lane waits for longer than a chunk takes: worth a word.
+const BEHIND: f64 = 30.0;
+
+/// The lines of a report; `all`: of every partition and workspace.
+pub fn lines(report: &Report, all: bool) -> Vec<String> {
+    let mut lines = vec![headline(report)];
+    lines.extend(report.partitions.iter().filter(|one| one.state.is_trouble()).take(ROWS).map(advice));
+    if !report.owners_known {
+        lines.push("  Who has which partition is not known: the tables do not answer.".to_owned());
+    }
+    lines.push(String::new());
+    lines.extend(partition_table(report, all));
+    if !report.workspaces.is_empty() {
+        lines.push(String::new());
+        lines.extend(workspace_table(report, all));
+    }
+    lines
+}
+
+fn headline(report: &Report) -> String {
+    let at = output::time(report.at);
+    let lake: Vec<_> = report.partitions.iter().filter(|one| one.stage == "lake").collect();
+    let records: u64 = lake.iter().map(|one| one.records).sum();
+    let oldest = lake.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    let trouble = report.partitions.iter().filter(|one| one.state.is_trouble()).count();
+    let drained = lake.iter().map(|one| one.drains_in()).try_fold(0.0, |most, one| Some(f64::max(most, one?)));
+    let verdict = match (trouble, oldest > BEHIND) {
+        (1, _) => "1 PARTITION NEEDS HELP".to_owned(),
+        (many @ 2.., _) => format!("{many} PARTITIONS NEED HELP"),
+        (0, true) => "BEHIND".to_owned(),
+        (0, false) if records == 0 => return format!("{at}  Up to date: everything accepted is in the lake"),
+        (0, false) => "Keeping up".to_owned(),
+    };
+    let drained = drained.map(|seconds| format!(", done in {}", duration(seconds))).unwrap_or_default();
+    let wait = if records == 1 { "record waits" } else { "records wait" };
+    format!("{at}  {verdict}: {} {wait} for the lake, the oldest for {}{drained}", count(records), duration(oldest))
+}
+
+/// What is wrong with a partition, and what to do first.
+fn advice(one: &PartitionLag) -> String {
+    let owner = one.owner.as_deref().map_or_else(|| "its process".to_owned(), plain);
+    let what = match one.state {
+        State::NoOwner => {
+            "no process has it. Is `tributary pipeline` (or `up`) running? Its log says why it ended".to_owned()
+        }
+        State::Halted => {
+            let reason = one.reason.as_deref().map(plain).unwrap_or_default();
+            format!("given up by {owner}: {reason}. Mend that, then restart it")
+        }
+        State::Stuck => format!(
+            "{owner} has it and has moved nothing for {}. Its log says what it waits for; see also its /readyz",
+            duration(one.still_seconds)
+        ),
+        State::UpToDate | State::Working => String::new(),
+    };
+    format!("  {}/{}: {what}", plain(&one.topic), one.partition)
+}
+
+fn partition_table(report: &Report, all: bool) -> Vec<String> {
+    let mut rows: Vec<_> = report.partitions.iter().collect();
+    if !all {
+        // Those of which there is something to say, the worst first; of every stage at least one.
+        rows.sort_by(|a, b| {
+            let rank = |one: &PartitionLag| (one.state.is_trouble(), one.seconds);
+            rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        let busy = rows.iter().filter(|one| one.state != State::UpToDate).count();
+        let quiet: Vec<_> = rows.split_off(busy.min(ROWS));
+        let left = quiet.len();
+        let mut lines = render(rows.into_iter());
+        match (left, report.partitions.len()) {
+            (0, _) => {}
+            (left, many) if left == many => lines = render(quiet.into_iter().take(ROWS)),
+            (left, _) if busy > ROWS => lines.push(format!(" … and {left} more: --all shows every partition")),
+            (left, _) => lines.push(format!(" … and {left} that are up to date")),
+        }
+        return lines;
+    }
+    render(rows.into_iter())
+}
+
+fn render<'p>(rows: impl Iterator<Item = &'p PartitionLag>) -> Vec<String> {
+    let headings = ["STAGE", "TOPIC", "PARTITION", "WAITING", "OLDEST", "DONE/S", "DRAINED IN", "STATE", "OWNER"];
+    output::render(&headings, rows.map(row)).lines().map(str::to_owned).collect()
+}
+
+fn row(one: &PartitionLag) -> Vec<String> {
+    let unknown = || "?".to_owned();
+    let state = match one.state {
+        State::UpToDate => "up to date",
+        State::Working => "working",
+        State::Stuck => "STUCK",
+        State::NoOwner => "NO OWNER",
+        State::Halted => "HALTED",
+    };
+    vec![
+        plain(&one.stage),
+        plain(&one.topic),
+        one.partition.to_string(),
+        count(one.records),
+        if one.records == 0 { "-".to_owned() } else { duration(one.seconds) },
+        one.throughput.map_or_else(unknown, |rate| count(rate.round() as u64)),
+        match one.drains_in() {
+            Some(0.0) => "-".to_owned(),
+            seconds => seconds.map_or_else(unknown, duration),
+        },
+        state.to_owned(),
+        one.owner.as_deref().map_or_else(|| "-".to_owned(), plain),
+    ]
+}
+
+fn workspace_table(report: &Report, all: bool) -> Vec<String> {
+    let most = if all { usize::MAX } else { ROWS };
+    let rows = report.workspaces.iter().take(most).map(|one: &WorkspaceLag| {
+        let about = if one.exact { "" } else { "~" };
+        vec![
+            plain(&one.workspace),
+            one.partition.to_string(),
+            format!("{about}{}", count(one.records)),
+            duration(one.seconds),
+        ]
+    });
+    let text = output::render(&["WORKSPACE", "LANE", "WAITING", "OLDEST"], rows);
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    if report.workspaces.len() > most {
+        lines.push(format!(" … and {} more: --all shows them", report.workspaces.len() - most));
+    }
+    if report.workspaces.iter().any(|one| !one.exact) {
+        lines.push(" ~ estimated from samples of the queue".to_owned());
+    }
+    lines
+}
+
+/// Text that others chose, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    output::plain(text)
+}
+
+/// `1234567` → `1,234,567`.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    if seconds.is_infinite() {
+        return "never".to_owned();
+    }
+    let whole = seconds.round().max(0.0) as u64;
+    let two = |large: u64, name: &str, small: u64, other: &str| match small {
+        0 => format!("{large}{name}"),
+        small => format!("{large}{name} {small}{other}"),
+    };
+    match whole {
+        0 => "<1s".to_owned(),
+        1..60 => format!("{whole}s"),
+        60..3_600 => two(whole / 60, "m", whole % 60, "s"),
+        3_600..86_400 => two(whole / 3_600, "h", whole % 3_600 / 60, "m"),
+        _ => two(whole / 86_400, "d", whole % 86_400 / 3_600, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(partition: u32, records: u64, seconds: f64, state: State) -> PartitionLag {
+        let still_seconds = if state == State::Stuck { seconds } else { 0.0 };
+        PartitionLag {
+            stage: "lake".to_owned(),
+            topic: "records".to_owned(),
+            partition,
+            records,
+            seconds,
+            throughput: Some(1_500.0),
+            drain_seconds: (records > 0).then_some(records as f64 / 1_500.0),
+            still_seconds,
+            state,
+            owner: (state != State::NoOwner).then(|| "host:7".to_owned()),
+            reason: None,
+        }
+    }
+
+    fn report(partitions: Vec<PartitionLag>) -> Report {
+        Report { partitions, owners_known: true, ..Report::default() }
+    }
+
+    #[test]
+    fn when_all_is_well_the_first_line_says_so() {
+        let quiet = lines(&report((0..4).map(|n| lane(n, 0, 0.0, State::UpToDate)).collect()), false);
+        assert!(quiet[0].ends_with("Up to date: everything accepted is in the lake"), "{quiet:?}");
+        assert_eq!(quiet.len(), 7, "all four are there: {quiet:#?}");
+        let busy = lines(&report(vec![lane(0, 3_000, 1.4, State::Working)]), false);
+        let wanted = "Keeping up: 3,000 records wait for the lake, the oldest for 1s, done in 2s";
+        assert!(busy[0].ends_with(wanted), "{busy:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first_with_what_to_do() {
+        let mut partitions: Vec<_> = (0..1_000).map(|n| lane(n, 0, 0.0, State::UpToDate)).collect();
+        partitions[500] = lane(500, 120_000, 130.0, State::NoOwner);
+        partitions[501] = lane(501, 7, 95.0, State::Stuck);
+        partitions[502] = lane(502, 7, 3.0, State::Working);
+        let halted = Some("the file x is corrupt\u{1b}[2J".to_owned());
+        partitions[503] = PartitionLag { reason: halted, ..lane(503, 0, 0.0, State::Halted) };
+        let lines = lines(&report(partitions), false);
+        assert!(lines[0].contains("3 PARTITIONS NEED HELP: 120,014 records wait"), "{lines:#?}");
+        assert!(lines[0].ends_with("the oldest for 2m 10s, done in never"), "{lines:#?}");
+        let all = lines.join("\n");
+        assert!(all.contains("records/500: no process has it"), "{all}");
+        assert!(all.contains("records/501: host:7 has it and has moved nothing for 1m 35s"), "{all}");
+        assert!(all.contains("records/503: given up by host:7: the file x is corrupt"), "{all}");
+        assert!(!all.contains('\u{1b}'), "{all}");
+        assert!(all.contains("… and 996 that are up to date") && lines.len() < 15, "{all}");
+    }
+
+    #[test]
+    fn hostile_names_do_not_reach_the_terminal() {
+        let workspace = "x\u{1b}]0;owned\u{7}\r\n\u{202e}evil".to_owned();
+        let hostile = WorkspaceLag { workspace, partition: 0, records: 5, seconds: 0.2, exact: false };
+        let text = lines(&Report { workspaces: vec![hostile], ..Report::default() }, true).join("\n");
+        assert!(text.contains("~5") && text.contains("estimated"), "{text}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{text:?}");
+    }
+
+    #[test]
+    fn figures_are_what_people_read() {
+        let counts = [0, 999, 1_000, 1_234_567].map(count);
+        assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
+        let times = [0.2, 59.0, 60.0, 61.0, 3_600.0, 90_061.0, f64::INFINITY].map(duration);
+        assert_eq!(times, ["<1s", "59s", "1m", "1m 1s", "1h", "1d 1h", "never"]);
+    }
+}
