@@ -6,8 +6,11 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use std::time::Duration;
-use tributary_backends::log::{FetchLimit, Topic, kafka::Options};
+use std::{sync::Arc, time::Duration};
+use tributary_backends::{
+    log::{FetchLimit, Topic, kafka::Options},
+    world::TestWorld,
+};
 
 /// As another process sends one that may be appended until the millisecond `not_after`.
 async fn send(options: &Options, value: i64, not_after: i64) {
@@ -52,4 +55,26 @@ async fn what_came_too_late_is_passed_over_and_holds_nothing_up() {
     // And what is appended in time is read again.
     append(&log, 0, 9..10).await;
     assert_eq!(reader.fetch(LIMIT).await.unwrap().iter().map(number).collect::<Vec<_>>(), [9]);
+}
+
+/// A process whose clock is wrong learns the brokers' before anybody notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_months_behind_or_ahead_makes_nothing_late() {
+    let world = TestWorld::new(1);
+    for micros in [TestWorld::START_MICROS, 4 * TestWorld::START_MICROS] {
+        world.set_micros(micros);
+        let options = Options { world: Arc::new(world.clone()), ..options(2) };
+        let log = open(&options).await;
+        for partition in [0, 1, 0, 1] {
+            append(&log, partition, 0..3).await;
+        }
+        let (_member, mut readers) = join(&log, 2).await;
+        for reader in readers.values_mut() {
+            let mut seen = Vec::new();
+            while seen.len() < 6 {
+                seen.extend(reader.fetch(LIMIT).await.unwrap().iter().map(number));
+            }
+            assert_eq!(seen, [0, 1, 2, 0, 1, 2]);
+        }
+    }
 }

@@ -58,6 +58,18 @@ impl Producer {
         for message in &messages {
             self.check_size(message)?;
         }
+        // By our own clock the first messages to a broker may be void from the start. Then they are known to be, and by the
+        // second time so is its clock.
+        let unknown = messages.iter().any(|message| !self.clocks.knows(message.topic, message.partition));
+        let again = unknown.then(|| messages.clone());
+        let late = match (self.append_once(messages).await, again) {
+            (Err(Failed::Late), Some(again)) => self.append_once(again).await,
+            (outcome, _) => outcome,
+        };
+        late.map_err(LogError::from)
+    }
+
+    async fn append_once(&self, messages: Vec<Append>) -> Result<Vec<i64>, Failed> {
         let (call, answer) = Call::new(messages.len(), self.room(&messages).await?);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
         let void_at = Instant::now() + self.options.append_timeout + void::MARGIN;
@@ -66,15 +78,15 @@ impl Producer {
         drop((call, messages));
         let (outcome, under_way) = match sent {
             Ok(()) => {
-                let gone = |_| Err(LogError::Unavailable("the producer is gone".to_owned()));
+                let gone = |_| Err(LogError::Unavailable("the producer is gone".to_owned()).into());
                 (answer.await.unwrap_or_else(gone), true)
             }
-            Err((error, index)) => (Err(error), index > 0),
+            Err((error, index)) => (Err(error.into()), index > 0),
         };
         if outcome.is_err() {
             self.replace_if_dead(&native);
         }
-        if under_way && matches!(outcome, Err(LogError::Unavailable(_))) {
+        if under_way && matches!(outcome, Err(Failed::Log(LogError::Unavailable(_)))) {
             sleep_until(void_at).await;
         }
         outcome
@@ -142,6 +154,29 @@ impl Producer {
     }
 }
 
+/// Why a call failed.
+#[derive(Debug)]
+enum Failed {
+    /// All of it has been appended, and some of it too late.
+    Late,
+    Log(LogError),
+}
+
+impl From<LogError> for Failed {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<Failed> for LogError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Late => Self::Unavailable("the brokers appended it too late".to_owned()),
+            Failed::Log(error) => error,
+        }
+    }
+}
+
 /// Where the acknowledgement of a message belongs.
 struct Delivery {
     call: Arc<Call>,
@@ -161,12 +196,12 @@ struct Call {
 }
 
 struct CallState {
-    failed: Option<LogError>,
-    reply: Option<oneshot::Sender<Result<Vec<i64>, LogError>>>,
+    failed: Option<Failed>,
+    reply: Option<oneshot::Sender<Result<Vec<i64>, Failed>>>,
 }
 
 impl Call {
-    fn new(count: usize, room: OwnedSemaphorePermit) -> (Arc<Self>, oneshot::Receiver<Result<Vec<i64>, LogError>>) {
+    fn new(count: usize, room: OwnedSemaphorePermit) -> (Arc<Self>, oneshot::Receiver<Result<Vec<i64>, Failed>>) {
         let (reply, answer) = oneshot::channel();
         let offsets = std::iter::repeat_with(|| AtomicI64::new(-1)).take(count).collect();
         let state = Mutex::new(CallState { failed: None, reply: Some(reply) });
@@ -174,12 +209,15 @@ impl Call {
     }
 
     /// The answer for the message `index`; the last one answers the caller.
-    fn answered(&self, index: usize, outcome: Result<i64, LogError>) {
+    fn answered(&self, index: usize, outcome: Result<i64, Failed>) {
         match outcome {
             Ok(offset) => self.offsets[index].store(offset, Ordering::Relaxed),
             Err(error) => {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.failed.get_or_insert(error);
+                // What was late tells least: the rest of the call is not known to be there.
+                if matches!(state.failed, None | Some(Failed::Late)) {
+                    state.failed = Some(error);
+                }
             }
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
@@ -228,13 +266,11 @@ impl ProducerContext for Acknowledgements {
                 }
                 // As its readers judge.
                 match appended_at {
-                    Some(at) if at > not_after => {
-                        Err(LogError::Unavailable("the brokers appended it too late".to_owned()))
-                    }
+                    Some(at) if at > not_after => Err(Failed::Late),
                     _ => Ok(message.offset()),
                 }
             }
-            Err((error, _)) => Err(errors::append(error)),
+            Err((error, _)) => Err(errors::append(error).into()),
         };
         delivery.call.answered(delivery.index, outcome);
     }
@@ -244,7 +280,7 @@ impl ProducerContext for Acknowledgements {
 mod tests {
     use super::*;
 
-    async fn call(count: usize) -> (Arc<Call>, oneshot::Receiver<Result<Vec<i64>, LogError>>, Arc<Semaphore>) {
+    async fn call(count: usize) -> (Arc<Call>, oneshot::Receiver<Result<Vec<i64>, Failed>>, Arc<Semaphore>) {
         let room = Arc::new(Semaphore::new(10));
         let (call, answer) = Call::new(count, room.clone().acquire_many_owned(10).await.unwrap());
         (call, answer, room)
@@ -266,11 +302,11 @@ mod tests {
     #[tokio::test]
     async fn one_failure_fails_the_call_but_only_when_nothing_of_it_waits_any_more() {
         let (call, mut answer, room) = call(2).await;
-        call.answered(0, Err(LogError::Unavailable("first".to_owned())));
+        call.answered(0, Err(LogError::Unavailable("first".to_owned()).into()));
         assert!(answer.try_recv().is_err());
         assert_eq!(room.available_permits(), 0);
         call.answered(1, Ok(3));
-        assert!(matches!(answer.await.unwrap(), Err(LogError::Unavailable(reason)) if reason == "first"));
+        assert!(matches!(answer.await.unwrap(), Err(Failed::Log(LogError::Unavailable(reason))) if reason == "first"));
     }
 
     #[tokio::test]

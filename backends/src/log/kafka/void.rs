@@ -69,6 +69,11 @@ impl Clocks {
         self.there(topic, partition, self.here())
     }
 
+    /// Whether that is more than a guess by our own clock.
+    pub(super) fn knows(&self, topic: Topic, partition: u32) -> bool {
+        self.of(topic, partition).is_some_and(|ahead| ahead.load(Ordering::Relaxed) != UNKNOWN)
+    }
+
     /// A message was appended then.
     pub(super) fn acknowledged(&self, topic: Topic, partition: u32, appended_at: i64) {
         self.learn(topic, partition, appended_at - self.here());
