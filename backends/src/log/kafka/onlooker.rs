@@ -3,7 +3,7 @@
 //! One client for all looks, made at the first; it reads the places that it is shown, little ahead, and is shown none in
 //! between.
 
-use super::{Kafka, KafkaLog, Options, Shared, clients, errors, native, producer::Producer, reader, topics};
+use super::{Kafka, KafkaLog, Options, Shared, clients, errors, native, producer::Producer, reader, topics, void};
 use crate::log::{FetchLimit, LogError, Message, RecordLog, Topic};
 use rdkafka::{
     consumer::Consumer,
@@ -67,7 +67,11 @@ impl Kafka {
                 Some(Ok(message)) => {
                     let partition = u32::try_from(rdkafka::Message::partition(&message)).unwrap_or(u32::MAX);
                     if let Some(wanted) = wanted.get_mut(&partition) {
-                        wanted.take(reader::owned(&message), limit);
+                        if void::is_void(&message) {
+                            wanted.done = rdkafka::Message::offset(&message) + 1 >= wanted.end;
+                        } else {
+                            wanted.take(reader::owned(&message), limit);
+                        }
                     }
                 }
                 // Mostly something that passes, and then the messages come after all.
