@@ -1,14 +1,18 @@
 //! The Avro frames on the topics. Schemas in `avro/*.avsc`; single-object encoding (marker `C3 01`, CRC-64-AVRO
-//! fingerprint, datum).
+//! fingerprint, datum), or the Confluent wire format ([`SchemaIds`]), which decoders read too.
 
 use crate::{batch::Fact, identity::Identity};
 use serde::{Deserialize, Serialize};
 
 mod record;
 mod single;
+mod wire;
 mod workspace;
 
-pub use record::{RecordDecoder, encode_record};
+pub use record::{RECORD_SCHEMA, RecordDecoder, encode_record};
+pub use wire::{
+    Meaning, SchemaIds, Unasked, WIRE_BYTES, schema_fingerprint, single_object_datum, wire_header, wire_id,
+};
 pub use workspace::workspace_of;
 
 /// What the API adds to an accepted record.
@@ -121,13 +125,22 @@ pub struct DeadLetter {
 
 /// Frames that are read one at a time, not as columns.
 pub trait Frame: Sized {
-    /// Appends the frame.
+    /// The Avro schema that is written now, as JSON.
+    const SCHEMA: &'static str;
+    /// Appends the frame, in single-object encoding.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Reads the frame back.
+    /// Reads a frame of either encoding; `ids` says what the ids of the Confluent wire format mean.
     ///
     /// # Errors
-    /// Unknown schema fingerprint, or bytes that are not such a datum.
-    fn decode(bytes: &[u8]) -> Result<Self, FrameError>;
+    /// Unknown schema, or bytes that are not such a datum.
+    fn decode_as(bytes: &[u8], ids: &dyn SchemaIds) -> Result<Self, FrameError>;
+    /// Reads a frame where there is no registry.
+    ///
+    /// # Errors
+    /// As [`Self::decode_as`].
+    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        Self::decode_as(bytes, &Unasked)
+    }
 }
 
 /// Bytes as Avro `bytes`.

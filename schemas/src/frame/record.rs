@@ -1,6 +1,10 @@
 //! Topic `records`: written from a [`Record`] by serde, read as columns by `arrow-avro`.
 
-use super::{FrameError, Stamp, as_fixed, single::Codec};
+use super::{
+    FrameError, SchemaIds, Stamp, Unasked, WIRE_BYTES, as_fixed,
+    single::Codec,
+    wire::{SINGLE_BYTES, header_of, wire_id},
+};
 use crate::{
     columns,
     identity::{Identity, put},
@@ -13,13 +17,17 @@ use arrow_avro::{
     schema::{AvroSchema, SchemaStore},
 };
 use serde::{Serialize, Serializer};
-use std::{borrow::Cow, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+};
 use xxhash_rust::xxh3::xxh3_64;
 
-const SCHEMA: &str = include_str!("../../avro/record.avsc");
+/// The Avro schema of topic `records` that is written now, as JSON.
+pub const RECORD_SCHEMA: &str = include_str!("../../avro/record.avsc");
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(SCHEMA));
+static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(RECORD_SCHEMA));
 
 /// Fields in the schema's order, which is the fastest to write.
 #[derive(Serialize)]
@@ -177,9 +185,12 @@ fn put_number(input: &mut Vec<u8>, number: Option<[u8; 8]>) {
     input.extend_from_slice(&number.unwrap_or_default());
 }
 
-/// Decodes frames of topic `records` into columns ([`crate::columns::frame_schema`]).
+/// Decodes frames of topic `records`, of either encoding, into columns ([`crate::columns::frame_schema`]).
 #[derive(Debug)]
-pub struct RecordDecoder(Decoder);
+pub struct RecordDecoder {
+    decoder: Decoder,
+    headers: Headers,
+}
 
 impl Default for RecordDecoder {
     fn default() -> Self {
@@ -188,14 +199,19 @@ impl Default for RecordDecoder {
 }
 
 impl RecordDecoder {
-    /// A decoder for the released version of the schema.
+    /// A decoder for the released version of the schema, where there is no registry.
     pub fn new() -> Self {
-        Self(decoder())
+        Self::with_ids(Arc::new(Unasked))
+    }
+
+    /// The same; `ids` says what the ids of the Confluent wire format mean.
+    pub fn with_ids(ids: Arc<dyn SchemaIds>) -> Self {
+        Self { decoder: decoder(), headers: Headers { ids, last: None } }
     }
 
     /// The columns that it gives.
     pub(crate) fn schema(&self) -> arrow::datatypes::SchemaRef {
-        self.0.schema()
+        self.decoder.schema()
     }
 
     /// Frames → one batch of rows in the same order. Strings of one column may take up to 2 GiB together.
@@ -207,24 +223,48 @@ impl RecordDecoder {
         let decoded = self.rows(&frames).and_then(|()| self.flush(&frames));
         if decoded.is_err() {
             // Its columns may hold half a row.
-            self.0 = decoder();
+            self.decoder = decoder();
         }
         decoded
     }
 
     fn rows(&mut self, frames: &[&[u8]]) -> Result<(), FrameError> {
         for (index, frame) in frames.iter().enumerate() {
-            row(&mut self.0, frame).map_err(|reason| FrameError { index, reason })?;
+            row(&mut self.decoder, &mut self.headers, frame).map_err(|reason| FrameError { index, reason })?;
         }
         Ok(())
     }
 
     fn flush(&mut self, frames: &[&[u8]]) -> Result<RecordBatch, FrameError> {
-        match self.0.flush() {
+        match self.decoder.flush() {
             Ok(Some(batch)) => Ok(batch),
             Ok(None) => Ok(RecordBatch::new_empty(columns::frame_schema())),
             // Text is checked only now, for all rows together: find the row.
-            Err(error) => Err(first_bad(frames).unwrap_or(FrameError { index: 0, reason: error.to_string() })),
+            Err(error) => {
+                let found = first_bad(frames, &mut self.headers);
+                Err(found.unwrap_or(FrameError { index: 0, reason: error.to_string() }))
+            }
+        }
+    }
+}
+
+/// What the decoder is shown in place of the headers of the Confluent wire format.
+#[derive(Debug)]
+struct Headers {
+    ids: Arc<dyn SchemaIds>,
+    /// Almost always the next frame has the same id.
+    last: Option<(u32, [u8; SINGLE_BYTES])>,
+}
+
+impl Headers {
+    fn of(&mut self, id: u32) -> Result<[u8; SINGLE_BYTES], String> {
+        match self.last {
+            Some((last, header)) if last == id => Ok(header),
+            _ => {
+                let header = header_of(id, CODEC.header(), &*self.ids)?;
+                self.last = Some((id, header));
+                Ok(header)
+            }
         }
     }
 }
@@ -232,7 +272,7 @@ impl RecordDecoder {
 #[expect(clippy::expect_used, reason = "the schema is part of the program; the tests build this decoder")]
 fn decoder() -> Decoder {
     let mut store = SchemaStore::new();
-    store.register(AvroSchema::new(SCHEMA.to_owned())).expect("a valid schema");
+    store.register(AvroSchema::new(RECORD_SCHEMA.to_owned())).expect("a valid schema");
     ReaderBuilder::new()
         .with_writer_schema_store(store)
         .with_batch_size(usize::MAX)
@@ -242,20 +282,27 @@ fn decoder() -> Decoder {
 }
 
 /// Decodes exactly one row.
-fn row(decoder: &mut Decoder, frame: &[u8]) -> Result<(), String> {
+fn row(decoder: &mut Decoder, headers: &mut Headers, frame: &[u8]) -> Result<(), String> {
     let before = decoder.capacity();
-    let used = decoder.decode(frame).map_err(|error| error.to_string())?;
-    match (used == frame.len(), before - decoder.capacity()) {
+    let rest = match wire_id(frame) {
+        Some(id) => {
+            decoder.decode(&headers.of(id)?).map_err(|error| error.to_string())?;
+            &frame[WIRE_BYTES..]
+        }
+        None => frame,
+    };
+    let used = decoder.decode(rest).map_err(|error| error.to_string())?;
+    match (used == rest.len(), before - decoder.capacity()) {
         (true, 1) => Ok(()),
         (_, 0) => Err("it ends too early".to_owned()),
         _ => Err("bytes are left over".to_owned()),
     }
 }
 
-fn first_bad(frames: &[&[u8]]) -> Option<FrameError> {
+fn first_bad(frames: &[&[u8]], headers: &mut Headers) -> Option<FrameError> {
     frames.iter().enumerate().find_map(|(index, frame)| {
         let mut alone = decoder();
-        let decoded = row(&mut alone, frame).and_then(|()| alone.flush().map_err(|error| error.to_string()));
+        let decoded = row(&mut alone, headers, frame).and_then(|()| alone.flush().map_err(|error| error.to_string()));
         decoded.err().map(|reason| FrameError { index, reason })
     })
 }

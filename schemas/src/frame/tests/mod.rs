@@ -3,6 +3,7 @@ use crate::{columns, record};
 
 mod golden;
 mod round_trip;
+mod wire;
 
 use arrow::{
     array::AsArray,
