@@ -63,7 +63,7 @@ impl Lane {
     async fn normalize(&mut self, raw: RawChunk) -> Result<NormalizedChunk, Trouble> {
         let started = Instant::now();
         let (lane, now) = (self.lane, self.context.world.now_micros());
-        let mut decoder = self.decoder.take().unwrap_or_default();
+        let mut decoder = self.decoder.take().unwrap_or_else(|| RecordDecoder::with_ids(self.context.log.schema_ids()));
         let decode = spawn_blocking(move || (normalize(&mut decoder, lane, now, raw), decoder));
         let (chunk, decoder) = decode.await.map_err(|error| Trouble::Halt(error.to_string()))?;
         self.decoder = Some(decoder);

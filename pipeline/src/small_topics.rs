@@ -80,9 +80,10 @@ async fn decode<F: Frame>(
     (topic, partition): (Topic, u32),
     messages: &[Message],
 ) -> Result<Vec<F>, Trouble> {
+    let ids = context.log.schema_ids();
     let (mut frames, mut dead) = (Vec::with_capacity(messages.len()), Vec::new());
     for message in messages {
-        match F::decode(&message.value) {
+        match F::decode_as(&message.value, &*ids) {
             Ok(frame) => frames.push(frame),
             Err(error) => dead.push(DeadLetter {
                 topic: topic.name().to_owned(),

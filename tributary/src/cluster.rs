@@ -51,6 +51,10 @@ pub struct KafkaArgs {
         value_parser = cli::duration
     )]
     pub kafka_session_timeout: Duration,
+    /// Keep the topics' schemas in this registry, http(s)://[USER:PASSWORD@]HOST:PORT, and write in the Confluent wire
+    /// format [default: Avro single-object encoding, which needs no registry]
+    #[arg(long, env = "TRIBUTARY_SCHEMA_REGISTRY", value_name = "URL", requires = "kafka", hide_env_values = true)]
+    pub schema_registry: Option<String>,
 }
 
 /// Where the tables are, when they are in ScyllaDB.
@@ -112,6 +116,7 @@ fn kafka_options(
 ) -> anyhow::Result<tributary_backends::log::kafka::Options> {
     use tributary_backends::log::kafka::{Options, Properties};
 
+    let registry = args.schema_registry.as_deref().map(str::parse).transpose();
     let properties = args.kafka_properties.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
     Ok(Options {
         brokers: brokers.to_owned(),
@@ -122,6 +127,7 @@ fn kafka_options(
         retention_age: args.kafka_retention,
         session_timeout: args.kafka_session_timeout,
         properties: Properties::parse(properties).map_err(|error| anyhow::anyhow!("--kafka-property: {error}"))?,
+        schema_registry: registry.map_err(|error: String| anyhow::anyhow!("--schema-registry: {error}"))?,
         ..Options::default()
     })
 }

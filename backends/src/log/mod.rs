@@ -5,7 +5,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tributary_schemas::frame::{SchemaIds, Unasked};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -140,6 +141,11 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
 
     /// Number of partitions of a topic.
     fn partitions(&self, topic: Topic) -> u32;
+
+    /// What the schema ids in messages mean that readers of this log hand out. Without a schema registry nobody knows.
+    fn schema_ids(&self) -> Arc<dyn SchemaIds> {
+        Arc::new(Unasked)
+    }
 
     /// Appends all messages and returns their offsets once every one is durable. Not atomic: after an error any
     /// subset may be in the log; what is not by then never will be, so whoever appends it again comes behind it. Messages

@@ -6,9 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "tests: what fails panics")]
 
 mod access;
+#[path = "../../../tests/services/registry.rs"]
+mod fake_registry;
 mod faults;
 mod groups;
 mod late;
+mod registry;
 mod support;
 mod topics;
 

@@ -10,6 +10,7 @@
 //! | releases | the revocation is confirmed to the group once the work has ended, or a grace has passed [`lease`] |
 //! | readers | one queue for each partition, with a bounded amount fetched ahead [`reader`] |
 //! | fenced | by the lease here; by the group's generation on the broker |
+//! | schema ids | those of a schema registry, when one is named [`registry`] |
 //!
 //! **A member is two clients.** The *coordinator* is in the group but reads nothing: it learns which partitions are
 //! this member's, and commits. The *fetcher* is in no group and reads what the leases say. With one client for both,
@@ -28,6 +29,7 @@ mod options;
 mod producer;
 mod progress;
 mod reader;
+mod registry;
 mod reports;
 mod topic_id;
 mod topics;
@@ -35,6 +37,7 @@ mod void;
 
 pub use onlooker::observe;
 pub use options::{Compression, Options, Properties};
+pub use registry::RegistryUrl;
 
 use super::{Append, FetchLimit, LogError, Member, Message, Progress, RecordLog, Topic, Watermarks};
 use async_trait::async_trait;
@@ -43,6 +46,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     topic_partition_list::{Offset, TopicPartitionList},
 };
+use registry::Registry;
 use reports::Reports;
 use std::{
     collections::HashMap,
@@ -50,6 +54,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use tributary_schemas::frame::{SchemaIds, Unasked};
 
 /// How long a question to the brokers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,14 +69,19 @@ const MAX_GROUP: usize = 249;
 /// and member is dropped, which waits until the members have left their groups.
 ///
 /// # Errors
-/// [`LogError::Halted`] when the topics contradict `options`, a property is unknown, or the brokers do not let us in;
-/// [`LogError::Unavailable`] when no broker answers within [`Options::start_timeout`].
+/// [`LogError::Halted`] when the topics contradict `options`, a property is unknown, or the brokers or the schema
+/// registry do not let us in; [`LogError::Unavailable`] when none of them answers within [`Options::start_timeout`].
 pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     options.check()?;
-    let kafka = Kafka::connect(options)?;
+    let registry = match &options.schema_registry {
+        Some(url) => Some(Registry::open(&options, url).await?),
+        None => None,
+    };
+    let kafka = Kafka::connect(options, registry)?;
     kafka.listen()?;
     let id = topics::prepare(&kafka).await?;
-    let producer = Producer::new(&kafka.options, &kafka.reports)?;
+    let headers = kafka.registry.as_ref().map(|registry| registry.headers);
+    let producer = Producer::new(&kafka.options, &kafka.reports, headers)?;
     Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, kafka, threads: Mutex::default() }))))
 }
 
@@ -79,6 +89,8 @@ pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
 struct Kafka {
     options: Options,
     reports: Reports,
+    /// Where messages are in the Confluent wire format.
+    registry: Option<Registry>,
     /// Belongs to no group.
     plain: BaseConsumer<Reports>,
     /// Ask for what groups have committed without being in them, by the group's name; see [`progress`].
@@ -89,10 +101,11 @@ struct Kafka {
 
 impl Kafka {
     /// Sets up what every part needs; connections are made in the background.
-    fn connect(options: Options) -> Result<Arc<Self>, LogError> {
+    fn connect(options: Options, registry: Option<Registry>) -> Result<Arc<Self>, LogError> {
         let reports = Reports::default();
         let plain = clients::plain(&options, &reports)?;
-        Ok(Arc::new(Self { options, reports, plain, askers: Mutex::default(), onlooker: Mutex::default() }))
+        let (askers, onlooker) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { options, reports, registry, plain, askers, onlooker }))
     }
 
     /// Takes what librdkafka has to say about the plain client, which it keeps until it is asked, for as long as there
@@ -176,6 +189,10 @@ impl RecordLog for KafkaLog {
 
     fn partitions(&self, topic: Topic) -> u32 {
         self.0.kafka.options.partitions(topic)
+    }
+
+    fn schema_ids(&self) -> Arc<dyn SchemaIds> {
+        self.0.kafka.registry.as_ref().map_or_else(|| Arc::new(Unasked) as _, Registry::ids)
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {

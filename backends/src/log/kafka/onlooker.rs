@@ -26,9 +26,9 @@ const SLICE: Duration = Duration::from_millis(50);
 /// answers within [`Options::start_timeout`].
 pub async fn observe(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     options.check()?;
-    let (id, partitions) = topics::inspect(&Kafka::connect(options.clone())?).await?;
+    let (id, partitions) = topics::inspect(&Kafka::connect(options.clone(), None)?).await?;
     let lanes = Lanes { partitions, ..options.lanes };
-    let kafka = Kafka::connect(Options { lanes, ..options })?;
+    let kafka = Kafka::connect(Options { lanes, ..options }, None)?;
     kafka.listen()?;
     let producer = Producer::new(&kafka.options, &kafka.reports)?;
     Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, kafka, threads: Mutex::default() }))))

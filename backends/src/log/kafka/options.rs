@@ -1,5 +1,6 @@
 //! What can be chosen about the log on Kafka.
 
+use super::RegistryUrl;
 use crate::{
     log::{LogError, Topic},
     world::{SystemWorld, World},
@@ -58,6 +59,10 @@ pub struct Options {
     pub properties: Properties,
     /// Time, until a broker has told its own.
     pub world: Arc<dyn World>,
+    /// The registry that has the topics' schemas. Messages are then in the Confluent wire format, which other tools
+    /// read, and no process can start without it. Default: none, and single-object encoding, which needs nobody else.
+    /// Messages of both are read in any case.
+    pub schema_registry: Option<RegistryUrl>,
 }
 
 impl Default for Options {
@@ -82,6 +87,7 @@ impl Default for Options {
             start_timeout: Duration::from_secs(30),
             properties: Properties::default(),
             world: Arc::new(SystemWorld),
+            schema_registry: None,
         }
     }
 }

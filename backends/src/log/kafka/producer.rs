@@ -6,6 +6,7 @@
 use super::{
     clients, errors,
     options::Options,
+    registry::Headers,
     reports::Reports,
     void::{self, Clocks},
 };
@@ -37,6 +38,8 @@ pub(super) struct Producer {
     reports: Reports,
     /// By [`Topic`](crate::log::Topic), in the order of their declaration.
     topics: Vec<String>,
+    /// Of messages in the Confluent wire format.
+    headers: Option<Headers>,
     room: Arc<Semaphore>,
     clocks: Arc<Clocks>,
     /// Replaced after a fatal error.
@@ -44,13 +47,13 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn new(options: &Options, reports: &Reports) -> Result<Self, LogError> {
+    pub(super) fn new(options: &Options, reports: &Reports, headers: Option<Headers>) -> Result<Self, LogError> {
         let clocks = Arc::new(Clocks::new(options));
         let acknowledgements = Acknowledgements { reports: reports.clone(), clocks: clocks.clone() };
         let native = RwLock::new(Arc::new(clients::producer(options, acknowledgements)?));
         let topics = crate::log::Topic::ALL.map(|topic| options.topic(topic)).to_vec();
         let room = Arc::new(Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { options: options.clone(), reports: reports.clone(), topics, room, clocks, native })
+        Ok(Self { options: options.clone(), reports: reports.clone(), topics, headers, room, clocks, native })
     }
 
     /// Appends all; their offsets. Fails only when nothing of it can be appended any more.
@@ -96,15 +99,20 @@ impl Producer {
     /// why, and how many it has taken before.
     fn send(&self, native: &Native, call: &Arc<Call>, messages: &[Append]) -> Result<(), (LogError, usize)> {
         let timeout = i64::try_from(self.options.append_timeout.as_millis()).unwrap_or(i64::MAX);
+        let mut framed = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             let (topic, partition) = (message.topic, message.partition);
             let not_after = self.clocks.now(topic, partition).saturating_add(timeout);
             let delivery = Box::new(Delivery { call: call.clone(), index, topic, partition, not_after });
+            let value = match &self.headers {
+                Some(headers) => headers.put_on(topic, &message.value, &mut framed),
+                None => &message.value,
+            };
             let record = BaseRecord::with_opaque_to(&self.topics[topic as usize], delivery)
                 .partition(i32::try_from(partition).unwrap_or(i32::MAX))
                 .headers(void::header(not_after))
                 .key(message.key.as_ref())
-                .payload(message.value.as_ref());
+                .payload(value);
             native.send(record).map_err(|(error, _)| (errors::append(&error), index))?;
         }
         Ok(())
@@ -319,7 +327,7 @@ mod tests {
             append_timeout: std::time::Duration::from_secs(2),
             ..Options::default()
         };
-        let producer = Arc::new(Producer::new(&options, &Reports::default()).unwrap());
+        let producer = Arc::new(Producer::new(&options, &Reports::default(), None).unwrap());
         let message = Append {
             topic: crate::log::Topic::Records,
             partition: 0,

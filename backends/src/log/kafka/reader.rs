@@ -13,6 +13,7 @@ use rdkafka::{
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
+use tributary_schemas::frame::wire_id;
 
 /// How long a commit is tried while its group is changing.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub(super) struct Reader {
     reaches: i64,
     /// Whether the queue holds what comes at the position.
     placed: bool,
-    /// Taken from the queue, but more than the last fetch could take.
+    /// Taken from the queue, but more than the last fetch could take, or of a schema that is not known yet.
     held: Option<Message>,
     /// Came behind messages that went out first.
     failed: Option<KafkaError>,
@@ -67,6 +68,7 @@ impl Reader {
         if let Some(held) = self.held.take() {
             taken.add(held.offset, held.appended_at, &held.key, &held.value);
         }
+        let kafka = self.kafka.clone();
         let (position, failed, held) = (self.position, &mut self.failed, &mut self.held);
         let mut passed_over = None;
         self.lease.drain(|queue| {
@@ -77,7 +79,9 @@ impl Reader {
                     // What was on its way before the position moved.
                     Some(Ok(message)) if message.offset() < position => {}
                     Some(Ok(message)) if void::is_void(&message) => passed_over = Some(message.offset()),
-                    Some(Ok(message)) if taken.has_room(message_len(&message)) => {
+                    Some(Ok(message))
+                        if taken.has_room(message_len(&message)) && new_schema(&kafka, message.payload()).is_none() =>
+                    {
                         let (key, value) = (message.key().unwrap_or(&[]), message.payload().unwrap_or(&[]));
                         taken.add(message.offset(), appended_at(&message), key, value);
                     }
@@ -119,6 +123,13 @@ impl Reader {
             Some(from) if from == self.committed => self.commit(from).await,
             _ => Ok(()),
         }
+    }
+
+    /// Finds out what the schema of the message in hand is, if nobody has yet. Cancel-safe.
+    async fn learn_schema(&mut self) -> Result<(), LogError> {
+        let held = self.held.as_ref().and_then(|held| new_schema(&self.kafka, Some(&held.value)));
+        let (Some(id), Some(registry)) = (held, &self.kafka.registry) else { return Ok(()) };
+        registry.resolve(id).await
     }
 
     /// What to do about an error in place of a message. Once it returns `Ok`, fetching can go on.
@@ -176,10 +187,15 @@ impl PartitionReader for Reader {
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
         let deadline = Instant::now() + limit.max_wait;
         loop {
+            self.learn_schema().await?;
             // No waiting between taking messages and returning them: a fetch that is dropped loses nothing.
             let messages = self.take(limit)?;
             if !messages.is_empty() {
                 return Ok(messages);
+            }
+            // Of a schema that is to be learned first.
+            if self.held.is_some() {
+                continue;
             }
             self.commit_void().await?;
             if let Some(error) = self.failed.take() {
@@ -246,6 +262,12 @@ fn commit(lease: &Lease, offset: i64) -> Result<(), LogError> {
             }
         }
     }
+}
+
+/// The schema id of a message, when the registry has to be asked for it.
+fn new_schema(kafka: &Kafka, value: Option<&[u8]>) -> Option<u32> {
+    let registry = kafka.registry.as_ref()?;
+    value.and_then(wire_id).filter(|id| registry.is_new(*id))
 }
 
 fn message_len(message: &BorrowedMessage<'_>) -> usize {
