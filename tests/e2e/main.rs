@@ -10,6 +10,10 @@ mod writers;
 
 mod attachments;
 mod batches;
+#[cfg(feature = "cluster")]
+#[expect(dead_code, reason = "the tests of the log use more of it")]
+#[path = "../services/registry.rs"]
+mod fake_registry;
 mod faults;
 mod first_start;
 #[cfg(feature = "cluster")]
@@ -18,6 +22,8 @@ mod kills;
 mod lag;
 mod load;
 mod overwrite;
+#[cfg(feature = "cluster")]
+mod registry;
 mod restart;
 mod roles;
 mod send;

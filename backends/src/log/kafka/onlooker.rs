@@ -30,7 +30,7 @@ pub async fn observe(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     let lanes = Lanes { partitions, ..options.lanes };
     let kafka = Kafka::connect(Options { lanes, ..options }, None)?;
     kafka.listen()?;
-    let producer = Producer::new(&kafka.options, &kafka.reports)?;
+    let producer = Producer::new(&kafka.options, &kafka.reports, None)?;
     Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, kafka, threads: Mutex::default() }))))
 }
 
