@@ -6,7 +6,7 @@ default:
 up *ARGS:
     cargo run --release -- up {{ARGS}}
 
-# What CI's last step runs
+# The README's test command
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
