@@ -102,6 +102,7 @@ impl Reader {
     fn moved(&mut self, last: Option<i64>, passed_over: Option<i64>) {
         if let Some(last) = last {
             (self.position, self.void_from) = (last + 1, None);
+            self.reaches = self.reaches.max(self.position);
         }
         if let Some(passed_over) = passed_over.filter(|offset| *offset >= self.position) {
             tracing::info!(
@@ -113,8 +114,8 @@ impl Reader {
             );
             self.void_from.get_or_insert(self.position);
             self.position = passed_over + 1;
+            self.reaches = self.reaches.max(self.position);
         }
-        self.reaches = self.reaches.max(self.position);
     }
 
     /// Commits void messages behind which nothing comes, once all before them is committed: nobody else would.
