@@ -44,6 +44,7 @@ use async_trait::async_trait;
 use producer::Producer;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use registry::Registry;
@@ -257,11 +258,18 @@ fn committed<C: rdkafka::consumer::ConsumerContext>(
     for partition in partitions {
         asked.add_partition(topic, native(*partition));
     }
-    let failed = |error| errors::unavailable("ask for the committed offsets", &error);
-    let answer = consumer.committed_offsets(asked, PATIENCE).map_err(failed)?;
+    let failed = |error: KafkaError| errors::unavailable("ask for the committed offsets", &error);
+    offsets(&consumer.committed_offsets(asked, PATIENCE).map_err(failed)?, failed)
+}
+
+/// The offset of each partition in what brokers answered; those without are left out.
+fn offsets(
+    answer: &TopicPartitionList,
+    failed: impl Fn(KafkaError) -> LogError,
+) -> Result<HashMap<u32, i64>, LogError> {
     let mut offsets = HashMap::new();
     for element in answer.elements() {
-        element.error().map_err(failed)?;
+        element.error().map_err(&failed)?;
         if let (Offset::Offset(offset), Ok(partition)) = (element.offset(), u32::try_from(element.partition())) {
             offsets.insert(partition, offset);
         }

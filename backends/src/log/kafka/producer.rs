@@ -65,11 +65,11 @@ impl Producer {
         // second time so is its clock.
         let unknown = messages.iter().any(|message| !self.clocks.knows(message.topic, message.partition));
         let again = unknown.then(|| messages.clone());
-        let late = match (self.append_once(messages).await, again) {
+        let outcome = match (self.append_once(messages).await, again) {
             (Err(Failed::Late), Some(again)) => self.append_once(again).await,
             (outcome, _) => outcome,
         };
-        late.map_err(LogError::from)
+        outcome.map_err(LogError::from)
     }
 
     async fn append_once(&self, messages: Vec<Append>) -> Result<Vec<i64>, Failed> {

@@ -4,10 +4,11 @@
 //! asked about, because setting one up costs threads and connections. It never subscribes, so it is no member. Every
 //! question is for all partitions at once: one request to the group's coordinator, one to each broker that leads some.
 
-use super::{Kafka, PATIENCE, clients, committed, errors, native, reports::Reports};
+use super::{Kafka, PATIENCE, clients, committed, errors, native, offsets, reports::Reports};
 use crate::log::{LogError, Progress, Topic};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{
@@ -65,19 +66,11 @@ impl Kafka {
         if partitions.is_empty() {
             return Ok(HashMap::new());
         }
-        let failed = |error| errors::unavailable("ask for the ends of partitions", &error);
+        let failed = |error: KafkaError| errors::unavailable("ask for the ends of partitions", &error);
         let (mut asked, name) = (TopicPartitionList::new(), self.options.topic(topic));
         for partition in partitions {
             asked.add_partition_offset(&name, native(*partition), end).map_err(failed)?;
         }
-        let answer = self.plain.offsets_for_times(asked, PATIENCE).map_err(failed)?;
-        let mut offsets = HashMap::new();
-        for element in answer.elements() {
-            element.error().map_err(failed)?;
-            if let (Offset::Offset(offset), Ok(partition)) = (element.offset(), u32::try_from(element.partition())) {
-                offsets.insert(partition, offset);
-            }
-        }
-        Ok(offsets)
+        offsets(&self.plain.offsets_for_times(asked, PATIENCE).map_err(failed)?, failed)
     }
 }
