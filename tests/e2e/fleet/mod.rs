@@ -12,10 +12,10 @@ mod server;
 mod servers;
 
 use crate::{
-    harness::{Http, Servers, finish, read_table},
+    harness::{Http, Servers, finish, query, read_table},
     writers::{Writer, union},
 };
-use process::Process;
+use process::{Environment, Process};
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Lines that differ in nothing but time and numbers may be in the log of one process so often.
@@ -41,6 +41,9 @@ impl Fleet {
         // All lanes at work, so that pipelines share a table and commit past each other.
         let servers = servers.with("TRIBUTARY_SPREAD", "4".to_owned());
         let mut fleet = Self { directory, servers, key: String::new(), started: 0 };
+        if let Some(endpoint) = fleet.servers.get("AWS_ENDPOINT_URL") {
+            read_from(endpoint, fleet.lake());
+        }
         let create = "keys create --workspace default --label tests --source tests --json \
                       --permission api:read --permission api:write";
         let created = finish(fleet.command(create)).await.ok().json();
@@ -57,32 +60,33 @@ impl Fleet {
 
     /// Starts an API and waits until it is ready.
     async fn serve(&mut self) -> Process {
-        self.start("serve", "127.0.0.1:0", &[]).await
+        self.start("serve", "127.0.0.1:0", Environment::new()).await
     }
 
     /// Starts lanes likewise.
     async fn pipeline(&mut self) -> Process {
-        self.start("pipeline", "", &[]).await
+        self.start("pipeline", "", Environment::new()).await
     }
 
     /// Starts either with environment variables that overrule the fleet's.
-    async fn start(&mut self, role: &'static str, listen: &str, environment: &[(&str, &str)]) -> Process {
+    async fn start(&mut self, role: &'static str, listen: &str, environment: Environment) -> Process {
         let mut command = self.command(&format!("{role} --admin 127.0.0.1:0 --json"));
         if role == "serve" {
             command.args(["--listen", listen, "--rate-limit", "0"]);
         }
-        command.envs(environment.iter().copied());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         self.started += 1;
         let log = self.directory.path().join(format!("{role}-{}.log", self.started));
-        let process = Process::start(role, command, &log).await;
+        let mut process = Process::start(role, command, &log).await;
+        process.environment = environment;
         process.until_ready().await;
         process
     }
 
-    /// Starts another in the place of one that has ended.
+    /// Starts another in the place of one that has ended, with what that was given.
     async fn again(&mut self, ended: &Process) -> Process {
         let listen = ended.listen.map(|listen| listen.to_string()).unwrap_or_default();
-        self.start(ended.role, &listen, &[]).await
+        self.start(ended.role, &listen, ended.environment.clone()).await
     }
 
     /// A client of each of these.
@@ -90,9 +94,13 @@ impl Fleet {
         serves.into_iter().map(|serve| Http::new(serve.listen.expect("an API"), &self.key)).collect()
     }
 
+    /// Its URL, with a slash at the end.
+    fn lake(&self) -> &str {
+        self.servers.get("TRIBUTARY_LAKE").expect("a lake")
+    }
+
     fn scan(&self) -> String {
-        let lake = self.servers.environment().iter().find(|(name, _)| *name == "TRIBUTARY_LAKE").expect("a lake");
-        format!("delta_scan('{}default/records')", lake.1)
+        format!("delta_scan('{}default/records')", self.lake())
     }
 
     /// Everything that must hold once the dust has settled.
@@ -117,6 +125,19 @@ impl Fleet {
             }
         }
     }
+}
+
+/// Has DuckDB read this lake from another S3 server than the others.
+fn read_from(endpoint: &str, lake: &str) {
+    let (name, endpoint) = (lake.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), endpoint.replace("http://", ""));
+    let variable = |name: &str| std::env::var(name).expect("set for the tests");
+    query(&format!(
+        "CREATE SECRET {name} (TYPE s3, SCOPE '{lake}', KEY_ID '{}', SECRET '{}', REGION '{}', ENDPOINT '{endpoint}', \
+         URL_STYLE 'path', USE_SSL false)",
+        variable("AWS_ACCESS_KEY_ID"),
+        variable("AWS_SECRET_ACCESS_KEY"),
+        variable("AWS_REGION"),
+    ));
 }
 
 /// What is wrong is said once, or with a count, not for every try.

@@ -11,6 +11,9 @@ use std::{
 };
 use tokio::task::spawn_blocking;
 
+/// Environment variables of one process.
+pub type Environment = Vec<(&'static str, String)>;
+
 /// A running `serve` or `pipeline`; killed when dropped.
 pub struct Process {
     child: Child,
@@ -20,6 +23,8 @@ pub struct Process {
     pub listen: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: SocketAddr,
+    /// What it was given that its fleet has not.
+    pub environment: Environment,
 }
 
 impl Process {
@@ -37,7 +42,8 @@ impl Process {
                 panic!("{role} does not start: {line}{log}");
             };
             let address = |name: &str| ready[name].as_str().map(|address| address.parse().expect("an address"));
-            Self { child, role, listen: address("listen"), admin: address("admin").expect("an address") }
+            let (listen, admin) = (address("listen"), address("admin").expect("an address"));
+            Self { child, role, listen, admin, environment: Environment::new() }
         });
         started.await.expect("it starts")
     }

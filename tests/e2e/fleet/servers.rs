@@ -6,7 +6,7 @@ use super::{
     server::Server,
 };
 use crate::{
-    harness::{finish, query},
+    harness::finish,
     writers::{Work, Writer},
 };
 use std::time::Duration;
@@ -22,9 +22,6 @@ async fn a_moment() {
 /// A server is killed under load and comes back, and hangs under load and goes on.
 async fn outage(mut server: Server) {
     let mut fleet = Fleet::on(server.among_others()).await;
-    if let Some((_, endpoint)) = fleet.servers.environment().iter().find(|(name, _)| *name == "AWS_ENDPOINT_URL") {
-        read_from(endpoint, &fleet.scan());
-    }
     let processes = [fleet.serve().await, fleet.serve().await, fleet.pipeline().await, fleet.pipeline().await];
     let servers = fleet.clients(&processes[..2]);
     let work = Work::start(Writer::four(5), &servers);
@@ -49,20 +46,6 @@ async fn outage(mut server: Server) {
     }
 }
 
-/// Has DuckDB read this lake from another S3 server than the others.
-pub fn read_from(endpoint: &str, scan: &str) {
-    let scope = scan.trim_start_matches("delta_scan('").trim_end_matches("default/records')");
-    let (name, endpoint) = (scope.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), endpoint.replace("http://", ""));
-    let variable = |name: &str| std::env::var(name).expect("set for the tests");
-    query(&format!(
-        "CREATE SECRET {name} (TYPE s3, SCOPE '{scope}', KEY_ID '{}', SECRET '{}', REGION '{}', ENDPOINT '{endpoint}', \
-         URL_STYLE 'path', USE_SSL false)",
-        variable("AWS_ACCESS_KEY_ID"),
-        variable("AWS_SECRET_ACCESS_KEY"),
-        variable("AWS_REGION"),
-    ));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_fails_and_comes_back() {
     outage(Server::start("kafka", vec![]).await).await;
@@ -79,10 +62,11 @@ async fn the_store_fails_and_comes_back() {
 }
 
 /// One pipeline of two has a bad network to one of the servers; the other one goes on, or takes over.
-async fn bad_network(mut fleet: Fleet, proxy: Proxy, variable: &str, value: &str) {
-    let serves = [fleet.serve().await, fleet.start("serve", "127.0.0.1:0", &[(variable, value)]).await];
+async fn bad_network(mut fleet: Fleet, proxy: Proxy, variable: &'static str, value: String) {
+    let behind = vec![(variable, value)];
+    let serves = [fleet.serve().await, fleet.start("serve", "127.0.0.1:0", behind.clone()).await];
     let well = fleet.pipeline().await;
-    let behind = fleet.start("pipeline", "", &[(variable, value)]).await;
+    let behind = fleet.start("pipeline", "", behind).await;
     let servers = fleet.clients(&serves);
     let mut writers = Writer::four(6);
     for net in [Net::Late(Duration::from_millis(50)), Net::Cut, Net::Hole] {
@@ -112,14 +96,14 @@ async fn a_bad_network_to_kafka() {
     to.send_replace(server.says("TRIBUTARY_TEST_KAFKA_BEHIND_PROXY").to_owned());
     let fleet = Fleet::on(server.among_others()).await;
     let address = proxy.address.to_string();
-    bad_network(fleet, proxy, "TRIBUTARY_KAFKA", &address).await;
+    bad_network(fleet, proxy, "TRIBUTARY_KAFKA", address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_network_to_the_tables() {
     let proxy = Proxy::to(&std::env::var("TRIBUTARY_TEST_CQL").expect("set for the tests")).await;
     let (fleet, address) = (Fleet::new().await, proxy.address.to_string());
-    bad_network(fleet, proxy, "TRIBUTARY_SCYLLA", &address).await;
+    bad_network(fleet, proxy, "TRIBUTARY_SCYLLA", address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +111,7 @@ async fn a_bad_network_to_the_store() {
     let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("set for the tests");
     let proxy = Proxy::to(endpoint.trim_start_matches("http://")).await;
     let (fleet, url) = (Fleet::new().await, format!("http://{}", proxy.address));
-    bad_network(fleet, proxy, "AWS_ENDPOINT_URL", &url).await;
+    bad_network(fleet, proxy, "AWS_ENDPOINT_URL", url).await;
 }
 
 /// The index is derived from the lake: it may be dropped under load, and made again while others use it.

@@ -88,6 +88,11 @@ impl Servers {
 
 #[cfg(feature = "cluster")]
 impl Servers {
+    /// What one of the environment variables says, if it is theirs.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
     /// Another server of the three, or something in between, from now on.
     pub fn with(mut self, name: &'static str, value: String) -> Self {
         self.environment.retain(|(known, _)| *known != name);
