@@ -2,7 +2,7 @@
 
 use crate::{
     filter::SeenFilter,
-    lake::{KeyRow, Lake, Table, TableCommit},
+    lake::{KeyRow, Lake, LakeError, Table, TableCommit},
     lane_table::TxnNames,
     metrics::Metrics,
     trouble::Trouble,
@@ -13,6 +13,8 @@ use tributary_schemas::identity::Identity;
 
 /// Entries written at once while a part is rebuilt: a few MB.
 const SLICE: usize = 50_000;
+/// Commits of others that may come before one of ours. A lane commits a few times a second, and each try takes no longer.
+const RACES: u32 = 100;
 
 /// Brings a part up to the table's newest version, from its watermark where that can be trusted and from nothing where
 /// it cannot, and gives the filter of all its identities.
@@ -144,10 +146,22 @@ async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(S
 /// An owner that has been taken for dead may still read the part while entries are missing from it. Therefore an
 /// empty commit comes first: whatever that owner resolves now, it resolves for a version that is no longer the newest.
 async fn rebuild(tables: &dyn Tables, table: &mut Table, part: &IndexPart) -> Result<u64, Trouble> {
-    table.refresh().await?;
-    table.commit(TableCommit::default()).await?;
+    fence(table).await?;
     tables.clear(part).await?;
     refill(tables, table, part).await
+}
+
+/// Commits nothing, so that what was resolved before is no longer resolved for the newest version. Others commit all the
+/// time, and each of them may come first.
+async fn fence(table: &mut Table) -> Result<(), LakeError> {
+    let mut lost = 0;
+    loop {
+        table.refresh().await?;
+        match table.commit(TableCommit::default()).await {
+            Err(LakeError::Conflict(_)) if lost < RACES => lost += 1,
+            ended => return ended.map(drop),
+        }
+    }
 }
 
 /// Writes an entry for each live row, file by file, and then the watermark; how many.

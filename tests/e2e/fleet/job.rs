@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often one of the senders begins a file.
 const FILE_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take at most until all of a file is in the lake.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(180);
 /// One record in so many is changed for the second time.
 const CHANGE_EVERY: usize = 20;
 
@@ -44,35 +46,35 @@ fn lines() -> Vec<String> {
     all
 }
 
-/// Sends the lines with `tributary send`, in files, at a steady pace, one sender for each API.
+/// Sends the lines with `tributary send`, in files, at a steady pace, to each API in turn, and waits until every batch that
+/// was acknowledged is `COMPLETE`.
 async fn send_all(place: &Path, (serves, key): (&[String], &str), lines: &[String], within: Duration) {
     let files = (within.as_secs() / FILE_EVERY.as_secs()).max(1) as usize * serves.len();
-    let slices: Vec<&[String]> = lines.chunks(lines.len().div_ceil(files)).collect();
     let begun = Instant::now();
-    let senders = serves.iter().enumerate().map(|(sender, url)| {
-        let mine: Vec<_> = slices.iter().copied().skip(sender).step_by(serves.len()).collect();
-        async move {
-            for (n, slice) in mine.into_iter().enumerate() {
-                sleep_until(begun + FILE_EVERY * u32::try_from(n).expect("few")).await;
-                let file = place.join(format!("{sender}-{n}.ndjson"));
-                std::fs::write(&file, slice.join("\n")).expect("written");
-                let words = [
-                    OsStr::new("send"),
-                    file.as_os_str(),
-                    "--url".as_ref(),
-                    url.as_ref(),
-                    "--key".as_ref(),
-                    key.as_ref(),
-                ];
-                // One that has given up goes on where it was.
-                while tributary(place, words).await.code != 0 {
-                    sleep(Duration::from_secs(1)).await;
-                }
-                std::fs::remove_file(&file).expect("removed");
-            }
-        }
+    let senders = lines.chunks(lines.len().div_ceil(files)).enumerate().map(|(n, slice)| async move {
+        let turn = u32::try_from(n / serves.len()).expect("few");
+        sleep_until(begun + FILE_EVERY * turn).await;
+        let file = place.join(format!("{n}.ndjson"));
+        std::fs::write(&file, slice.join("\n")).expect("written");
+        deliver(place, &file, &serves[n % serves.len()], key).await;
+        std::fs::remove_file(&file).expect("removed");
     });
     futures::future::join_all(senders).await;
+}
+
+async fn deliver(place: &Path, file: &Path, url: &str, key: &str) {
+    let [url, key] = [["--url", url], ["--key", key]].map(|pair| pair.map(OsStr::new));
+    let words = [&[OsStr::new("send"), file.as_os_str(), "--wait".as_ref()][..], &url, &key].concat();
+    let given_up = Instant::now() + DELIVERED_WITHIN;
+    loop {
+        let ran = tributary(place, &words).await;
+        if ran.code == 0 {
+            return;
+        }
+        // One that has given up goes on where it was, with the batches that it knows to be acknowledged.
+        assert!(Instant::now() < given_up, "not delivered: {} {}", ran.out, ran.err);
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Everything that can fail.

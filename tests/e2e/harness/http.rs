@@ -1,7 +1,10 @@
 //! The HTTP API, as a client that does nothing by itself: no retries, no interpretation.
 
 use serde_json::Value;
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// What the API answered.
 #[derive(Debug, Clone)]
@@ -75,10 +78,18 @@ impl Http {
         answer(request.send().await?).await
     }
 
-    /// Waits until a batch is `COMPLETE`.
+    /// Waits until a batch is `COMPLETE`; also for a server that says to come again, as any client has to.
     pub async fn complete(&self, batch_id: &str) {
-        let batch = self.get(&format!("/batches/{batch_id}?wait=COMPLETE&timeout=60")).await;
-        assert_eq!(batch.json["status"], "COMPLETE", "{batch:?}");
+        let begun = Instant::now();
+        loop {
+            let batch = self.get(&format!("/batches/{batch_id}?wait=COMPLETE&timeout=60")).await;
+            match batch.retry_after {
+                Some(seconds) if batch.status == 503 && begun.elapsed() < Duration::from_secs(60) => {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                _ => return assert_eq!(batch.json["status"], "COMPLETE", "{batch:?}"),
+            }
+        }
     }
 
     /// Posts records and waits until they are in the lake.

@@ -174,10 +174,12 @@ impl Up {
 
     /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 return status;
             }
+            assert!(begun.elapsed() < Duration::from_secs(180), "it does not end");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -98,7 +98,7 @@ impl Batches {
         let body = json::encode(row)?;
         let entry = entry(row);
         tokio::try_join!(self.due.add(cluster, Queue::Landing, &entry, 0), self.list(cluster, row))?;
-        cluster.run(&self.put, (&row.workspace, &row.batch_id, body)).await?;
+        cluster.write(&self.put, (&row.workspace, &row.batch_id, body)).await?;
         Ok(())
     }
 
@@ -107,14 +107,14 @@ impl Batches {
         let hour = row.created_at.div_euclid(HOUR);
         let known = (row.workspace.clone(), hour);
         if !self.known_hours().contains(&known) {
-            cluster.run(&self.put_hour, (&row.workspace, hour)).await?;
+            cluster.write(&self.put_hour, (&row.workspace, hour)).await?;
             let mut hours = self.known_hours();
             if hours.len() >= KNOWN_HOURS {
                 hours.clear();
             }
             hours.insert(known);
         }
-        cluster.run(&self.put_place, (&row.workspace, hour, row.created_at, &row.batch_id)).await.map(drop)
+        cluster.write(&self.put_place, (&row.workspace, hour, row.created_at, &row.batch_id)).await
     }
 
     fn known_hours(&self) -> MutexGuard<'_, HashSet<(String, i64)>> {

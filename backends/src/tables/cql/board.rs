@@ -30,7 +30,7 @@ impl Notes {
         until: i64,
     ) -> Result<Vec<(Uuid, Vec<u8>)>, Failure> {
         let ttl = (until.saturating_sub(now) / 1_000_000).clamp(0, 86_400) + MARGIN;
-        cluster.run(&self.put, (board, process, until, note, ttl as i32)).await?;
+        cluster.write(&self.put, (board, process, until, note, ttl as i32)).await?;
         let rows: Vec<(Uuid, i64, Vec<u8>)> = cluster.rows(&self.all, (board,)).await?;
         let mut living: Vec<_> =
             rows.into_iter().filter(|row| row.1 > now).map(|(process, _, note)| (process, note)).collect();

@@ -14,7 +14,7 @@ use super::{
     failure::{Failure, of_opening},
     options::Options,
 };
-use crate::{tables::TablesError, world::World};
+use crate::{crash, tables::TablesError, world::World};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{
@@ -156,6 +156,13 @@ impl Cluster {
         self.patiently(attempt).await
     }
 
+    /// Runs a statement that writes.
+    pub(super) async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<(), Failure> {
+        self.run(statement, values).await?;
+        crash::point("tables.after_write");
+        Ok(())
+    }
+
     /// Runs a statement that is not prepared. A step of opening.
     pub(super) async fn query(
         &self,
@@ -175,6 +182,7 @@ impl Cluster {
         values: impl SerializeRow,
     ) -> Result<bool, Failure> {
         let result = self.run(statement, values).await?;
+        crash::point("tables.after_write");
         // What follows the first column differs between Cassandra and ScyllaDB.
         let row: Option<Row> = rows(result)?.pop();
         let first = row.and_then(|row| row.columns.into_iter().next().flatten());
@@ -238,13 +246,15 @@ impl Cluster {
     ) -> Result<(), Failure> {
         match rows {
             [] => Ok(()),
-            [row] => self.run(statement, row).await.map(drop),
+            [row] => self.write(statement, row).await,
             rows => {
                 let mut batch =
                     Batch::new_with_statements(BatchType::Unlogged, vec![statement.clone().into(); rows.len()]);
                 batch.set_is_idempotent(true);
                 let attempt = || async { Ok(self.session.batch(&batch, rows).await?) };
-                self.patiently(attempt).await.map(drop)
+                self.patiently(attempt).await?;
+                crash::point("tables.after_write");
+                Ok(())
             }
         }
     }

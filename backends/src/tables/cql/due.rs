@@ -114,14 +114,14 @@ impl Due {
     /// Adds a row, which after `ttl` seconds (0: never) is gone by itself.
     pub(super) async fn add(&self, cluster: &Cluster, queue: Queue, entry: &Entry, ttl: i32) -> Result<(), Failure> {
         let (name, shard, minute) = (queue.name(), entry.shard(), queue.minute(entry.at));
-        cluster.run(&self.add, (name, shard, minute, entry.at, &entry.workspace, &entry.name, ttl)).await?;
-        cluster.run(&self.mark, (name, shard, minute, ttl)).await.map(drop)
+        cluster.write(&self.add, (name, shard, minute, entry.at, &entry.workspace, &entry.name, ttl)).await?;
+        cluster.write(&self.mark, (name, shard, minute, ttl)).await
     }
 
     pub(super) async fn remove(&self, cluster: &Cluster, queue: Queue, entry: &Entry) -> Result<(), Failure> {
         let slot = (queue.name(), entry.shard(), queue.minute(entry.at));
         let values = (slot.0, slot.1, slot.2, entry.at, &entry.workspace, &entry.name);
-        cluster.run(&self.remove, values).await.map(drop)
+        cluster.write(&self.remove, values).await
     }
 
     /// Partitions with rows from before `before`, perhaps; the oldest first.
@@ -151,7 +151,7 @@ impl Due {
         let values = (queue.name(), slot.shard, slot.minute, at, workspace, name, limit);
         let rows: Vec<(i64, String, String)> = cluster.rows(&self.entries, values).await?;
         if rows.is_empty() && after.is_none() {
-            cluster.run(&self.close, (slot.marked_at, queue.name(), slot.shard, slot.minute)).await?;
+            cluster.write(&self.close, (slot.marked_at, queue.name(), slot.shard, slot.minute)).await?;
         }
         Ok(rows.into_iter().map(|(at, workspace, name)| Entry { at, workspace, name }).collect())
     }

@@ -174,7 +174,7 @@ impl Index {
     ) -> Result<(), Failure> {
         let generation = self.generation(cluster, part).await?;
         let watermark = layout::encode_watermark(generation.id, table_version);
-        cluster.run(&self.watermark, (watermark, &part.workspace, i64::from(part.lane))).await.map(drop)
+        cluster.write(&self.watermark, (watermark, &part.workspace, i64::from(part.lane))).await
     }
 
     /// Gives all entries in key order, page by page. The first pages of a few partitions are fetched ahead.
@@ -219,7 +219,7 @@ impl Index {
         drop(turn);
         for (id, bits) in dropped {
             let generation = Generation { id, bits };
-            all(WIDTH, (0..generation.buckets()).map(|bucket| cluster.run(&self.drop, (id, bucket)))).await?;
+            all(WIDTH, (0..generation.buckets()).map(|bucket| cluster.write(&self.drop, (id, bucket)))).await?;
             cluster.applies(&self.forget, (HashSet::from([id]), workspace, lane)).await?;
         }
         Ok(())

@@ -87,8 +87,8 @@ impl Keys {
                 return Err(TablesError::KeyLimit { workspace: key.workspace.clone(), limit });
             }
             if !named {
-                cluster.run(&self.name_id, (&key.id, &key.workspace)).await?;
-                cluster.run(&self.name_hash, (key.hash, &key.workspace, &key.id)).await?;
+                cluster.write(&self.name_id, (&key.id, &key.workspace)).await?;
+                cluster.write(&self.name_hash, (key.hash, &key.workspace, &key.id)).await?;
                 named = true;
             }
             let values = (cluster.world.uuid_v7(), &body, &key.workspace, &key.id, revision);
@@ -156,7 +156,7 @@ impl Keys {
     pub(super) async fn revoke(&self, cluster: &Cluster, id: &str, at: i64) -> Result<bool, TablesError> {
         let Some(key) = self.by_id(cluster, id).await? else { return Ok(false) };
         if key.revoked_at.is_none() {
-            cluster.run(&self.revoke, (earlier_wins(at), at, &key.workspace, id)).await?;
+            cluster.write(&self.revoke, (earlier_wins(at), at, &key.workspace, id)).await?;
         }
         Ok(true)
     }
@@ -164,7 +164,7 @@ impl Keys {
     pub(super) async fn touch(&self, cluster: &Cluster, id: &str, at: i64) -> Result<(), TablesError> {
         let Some(key) = self.by_id(cluster, id).await? else { return Ok(()) };
         if key.last_used_at.is_none_or(|noted| at.saturating_sub(noted) >= TOUCH_EVERY) {
-            cluster.run(&self.touch, (at, at, &key.workspace, id)).await?;
+            cluster.write(&self.touch, (at, at, &key.workspace, id)).await?;
         }
         Ok(())
     }
