@@ -2,11 +2,14 @@
 # One real Apache Cassandra node, for tests. It stands in for ScyllaDB: the same protocol, the same driver. frame.sh says
 # how it is called. It tells
 #
-#   TRIBUTARY_TEST_CQL    host:port, no encryption
+#   TRIBUTARY_TEST_CQL       host:port
+#   TRIBUTARY_TEST_CQL_CA    with CASSANDRA_TLS: the file with the certificate of who signed the node's
 #
-# With CASSANDRA_LOGIN=1 it asks for user and password; `cassandra` and `cassandra` are the first of them.
+# With CASSANDRA_LOGIN=1 it asks for user and password; `cassandra` and `cassandra` are the first of them. With
+# CASSANDRA_TLS=1 it takes encrypted connections beside others, with CASSANDRA_TLS=mutual also asks for a certificate
+# from its own authority. CERTIFICATE_DAYS=0 gives it a certificate that has expired.
 #
-# Needs Java 17, Maven and Python 3.
+# Needs Java 17, Maven, Python 3, and OpenSSL for CASSANDRA_TLS.
 version=5.0.6
 ports=2
 . "$(dirname "${BASH_SOURCE[0]}")/frame.sh"
@@ -52,6 +55,15 @@ configure() {
     if [ -n "${CASSANDRA_LOGIN:-}" ]; then
         authenticator=PasswordAuthenticator authorizer=CassandraAuthorizer
     fi
+    local encryption="{enabled: false}"
+    if [ -n "${CASSANDRA_TLS:-}" ]; then
+        certify
+        local wanted=false
+        [ "$CASSANDRA_TLS" = mutual ] && wanted=true
+        encryption="{enabled: true, optional: true, require_client_auth: $wanted, keystore: $root/server.pem,
+  truststore: $root/ca.pem,
+  ssl_context_factory: {class_name: org.apache.cassandra.security.PEMBasedSslContextFactory}}"
+    fi
     cat >"$root/cassandra.yaml" <<EOF
 cluster_name: tributary-tests
 num_tokens: 1
@@ -75,6 +87,7 @@ ssl_storage_port: ${port[1]}
 rpc_address: 127.0.0.1
 native_transport_port: ${port[0]}
 endpoint_snitch: SimpleSnitch
+client_encryption_options: $encryption
 # What a truncated or dropped table leaves behind is of no use to a test.
 auto_snapshot: false
 EOF
@@ -120,6 +133,7 @@ EOF
 
 environment() {
     echo "TRIBUTARY_TEST_CQL=127.0.0.1:${port[0]}"
+    [ -z "${CASSANDRA_TLS:-}" ] || echo "TRIBUTARY_TEST_CQL_CA=$root/ca.pem"
 }
 
 serve "$@"

@@ -57,6 +57,23 @@ from_maven() {
         fail "cannot fetch it; see $fetched/mvn.log"
 }
 
+# An authority of our own (ca.pem, ca.key), and the server's key, its certificate and the authority's in server.pem.
+# The certificate is good for CERTIFICATE_DAYS; with 0 it has expired when the server has started.
+certify() {
+    local days=${CERTIFICATE_DAYS:-3650}
+    need openssl "apt-get install openssl"
+    [ -e "$root/ca.pem" ] ||
+        openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=Tributary tests" \
+            -keyout "$root/ca.key" -out "$root/ca.pem" 2>/dev/null
+    [ "$(cat "$root/server.days" 2>/dev/null)" = "$days" ] && return
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=127.0.0.1" -keyout "$root/server.key" -out "$root/server.csr" 2>/dev/null
+    printf 'subjectAltName=IP:127.0.0.1\n' >"$root/server.ext"
+    openssl x509 -req -days "$days" -in "$root/server.csr" -CA "$root/ca.pem" -CAkey "$root/ca.key" -CAcreateserial \
+        -extfile "$root/server.ext" -out "$root/server.crt" 2>/dev/null
+    cat "$root/server.key" "$root/server.crt" "$root/ca.pem" >"$root/server.pem"
+    echo "$days" >"$root/server.days"
+}
+
 # Builds the program of that Go package (path@version) from its sources.
 from_go() {
     need go "apt-get install golang-go, or https://go.dev/dl"

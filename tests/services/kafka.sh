@@ -7,6 +7,8 @@
 #   TRIBUTARY_TEST_KAFKA_BEHIND_PROXY   host:port that calls itself by what KAFKA_PROXY=host:port says, if that is set:
 #                               whoever comes by the proxy is told to go on coming by it
 #
+# KAFKA_PASSWORD is another password of SASL PLAIN. CERTIFICATE_DAYS=0 gives it a certificate that has expired.
+#
 # Needs Java 17, Maven, Python 3 and OpenSSL.
 version=4.1.1
 ports=4
@@ -15,18 +17,6 @@ ports=4
 fetch() {
     from_maven "org.apache.kafka:kafka_2.13:$version" "org.apache.kafka:kafka-tools:$version" \
         org.slf4j:slf4j-simple:1.7.36
-}
-
-# An authority of our own, and the broker's key and certificate, which it signed, as one PEM file.
-certify() {
-    [ -e "$root/broker.pem" ] && return
-    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=Tributary tests" \
-        -keyout "$root/ca.key" -out "$root/ca.pem" 2>/dev/null
-    openssl req -newkey rsa:2048 -nodes -subj "/CN=127.0.0.1" -keyout "$root/broker.key" -out "$root/broker.csr" 2>/dev/null
-    printf 'subjectAltName=IP:127.0.0.1\n' >"$root/broker.ext"
-    openssl x509 -req -days 3650 -in "$root/broker.csr" -CA "$root/ca.pem" -CAkey "$root/ca.key" -CAcreateserial \
-        -extfile "$root/broker.ext" -out "$root/broker.crt" 2>/dev/null
-    cat "$root/broker.key" "$root/broker.crt" "$root/ca.pem" >"$root/broker.pem"
 }
 
 configure() {
@@ -42,9 +32,9 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 ssl.keystore.type=PEM
-ssl.keystore.location=$root/broker.pem
+ssl.keystore.location=$root/server.pem
 $listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
-$listener.plain.sasl.jaas.config=$login.plain.PlainLoginModule required user_tributary="test-password";
+$listener.plain.sasl.jaas.config=$login.plain.PlainLoginModule required user_tributary="${KAFKA_PASSWORD:-test-password}";
 $listener.scram-sha-512.sasl.jaas.config=$login.scram.ScramLoginModule required;
 log.dirs=$root/data
 auto.create.topics.enable=false

@@ -3,8 +3,8 @@
 //! A binary that was built without the feature `cluster` knows the flags too, and says what it lacks.
 
 use crate::cli;
-use clap::Args;
-use std::{sync::Arc, time::Duration};
+use clap::{Args, builder::BoolishValueParser};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tributary_backends::{log::RecordLog, tables::Tables, world::World};
 use tributary_schemas::identity::Lanes;
 
@@ -70,6 +70,18 @@ pub struct ScyllaArgs {
     /// That user's password (better in the environment than in the list of processes)
     #[arg(long, env = "TRIBUTARY_SCYLLA_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub scylla_password: Option<String>,
+    /// Encrypt, and trust whom the system trusts (or SSL_CERT_FILE)
+    #[arg(long, env = "TRIBUTARY_SCYLLA_TLS", value_parser = BoolishValueParser::new())]
+    pub scylla_tls: bool,
+    /// Encrypt, and trust only the authorities in this PEM file; a node's certificate must name its IP address
+    #[arg(long, env = "TRIBUTARY_SCYLLA_CA", value_name = "FILE")]
+    pub scylla_ca: Option<PathBuf>,
+    /// Encrypt, and show this certificate (PEM) where the cluster wants to see one
+    #[arg(long, env = "TRIBUTARY_SCYLLA_CERT", value_name = "FILE", requires = "scylla_cert_key")]
+    pub scylla_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, env = "TRIBUTARY_SCYLLA_CERT_KEY", value_name = "FILE", requires = "scylla_cert")]
+    pub scylla_cert_key: Option<PathBuf>,
     /// Keyspace of the tables; the key index is in another one, NAME_index [default: tributary]
     #[arg(long, env = "TRIBUTARY_SCYLLA_KEYSPACE", value_name = "NAME")]
     pub scylla_keyspace: Option<String>,
@@ -159,9 +171,12 @@ pub async fn observe_kafka(_args: &KafkaArgs, _brokers: &str, _within: Duration)
 #[cfg(feature = "cluster")]
 pub async fn open_scylla(args: &ScyllaArgs, world: Arc<dyn World>) -> anyhow::Result<Arc<dyn Tables>> {
     use anyhow::Context;
-    use tributary_backends::tables::cql::{self, Options};
+    use tributary_backends::tables::cql::{self, Options, Tls};
 
     let args = args.clone();
+    let identity = args.scylla_cert.zip(args.scylla_cert_key);
+    let encrypted = args.scylla_tls || args.scylla_ca.is_some() || identity.is_some();
+    let tls = encrypted.then(|| Tls { authority: args.scylla_ca, identity });
     let nodes = args.scylla.join(",");
     let usual = Options::default();
     let options = Options {
@@ -169,6 +184,7 @@ pub async fn open_scylla(args: &ScyllaArgs, world: Arc<dyn World>) -> anyhow::Re
         keyspace: args.scylla_keyspace.unwrap_or(usual.keyspace),
         user: args.scylla_user,
         password: args.scylla_password,
+        tls,
         replication: args.scylla_replication,
         datacenter: args.scylla_datacenter,
         world,

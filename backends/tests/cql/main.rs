@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: what fails panics")]
 
+mod encryption;
 mod faults;
 mod growth;
 mod opening;

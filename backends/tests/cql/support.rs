@@ -127,7 +127,8 @@ pub fn landed(workspace: &str, id: &str, at: i64) -> BatchEvent {
 /// A server for one test, which may kill it.
 pub struct Server {
     dir: TempDir,
-    login: bool,
+    /// What the script is told.
+    environment: Vec<(&'static str, &'static str)>,
     pub node: String,
     pid: String,
     hangs: AtomicBool,
@@ -136,10 +137,27 @@ pub struct Server {
 impl Server {
     /// With `login` it asks for user and password; `cassandra` is both of them.
     pub async fn start(login: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut server = Self { dir, login, node: String::new(), pid: String::new(), hangs: AtomicBool::new(false) };
+        Self::with(if login { &[("CASSANDRA_LOGIN", "1")] } else { &[] }).await
+    }
+
+    /// As the script makes it of these variables.
+    pub async fn with(environment: &[(&'static str, &'static str)]) -> Self {
+        let (dir, environment, hangs) = (tempfile::tempdir().unwrap(), environment.to_vec(), AtomicBool::new(false));
+        let mut server = Self { dir, environment, node: String::new(), pid: String::new(), hangs };
         server.again().await;
         server
+    }
+
+    /// Kills it and starts it as the script makes it of these variables.
+    pub async fn change(&mut self, environment: &[(&'static str, &'static str)]) {
+        self.kill().await;
+        self.environment = environment.to_vec();
+        self.again().await;
+    }
+
+    /// A file that the script has made for it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join("cassandra").join(name)
     }
 
     /// Starts it with the data that it has.
@@ -168,10 +186,7 @@ impl Server {
     fn script(&self, verb: &str) -> Command {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/services/cassandra.sh");
         let mut command = Command::new(script);
-        command.arg(verb).env("TRIBUTARY_SERVICES", self.dir.path());
-        if self.login {
-            command.env("CASSANDRA_LOGIN", "1");
-        }
+        command.arg(verb).env("TRIBUTARY_SERVICES", self.dir.path()).envs(self.environment.iter().copied());
         command
     }
 }

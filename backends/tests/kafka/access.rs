@@ -12,6 +12,10 @@ fn variable(name: &str) -> String {
 }
 
 fn secured(mechanism: &str, password: &str, authority: &str) -> Options {
+    secured_at(variable("TRIBUTARY_TEST_KAFKA_TLS"), mechanism, password, authority)
+}
+
+fn secured_at(brokers: String, mechanism: &str, password: &str, authority: &str) -> Options {
     let properties = [
         "security.protocol=SASL_SSL".to_owned(),
         format!("sasl.mechanism={mechanism}"),
@@ -20,7 +24,7 @@ fn secured(mechanism: &str, password: &str, authority: &str) -> Options {
         format!("ssl.ca.location={authority}"),
     ];
     let properties = Properties::parse(properties.iter().map(String::as_str)).unwrap();
-    Options { brokers: variable("TRIBUTARY_TEST_KAFKA_TLS"), properties, ..options(2) }
+    Options { brokers, properties, ..options(2) }
 }
 
 fn authority() -> String {
@@ -53,4 +57,48 @@ async fn a_wrong_password_or_authority_is_said_at_once() {
         let Err(LogError::Halted(reason)) = refused else { panic!("{refused:?}") };
         assert!(reason.contains(word) && !reason.contains(password), "{reason}");
     }
+}
+
+/// A log that is open while its user's password is changed and the broker's certificate expires: whoever starts then is
+/// refused at once, what runs already waits, and goes on by itself when both are right again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_running_log_outlives_changed_passwords_and_expired_certificates() {
+    let changed = |mut broker: Broker, environment: &'static [(&'static str, &'static str)]| {
+        tokio::task::spawn_blocking(move || {
+            broker.change(environment);
+            broker
+        })
+    };
+    let mut broker = tokio::task::spawn_blocking(Broker::start).await.unwrap();
+    let authority = broker.file("ca.pem").display().to_string();
+    let options = secured_at(broker.secured.clone(), "PLAIN", "test-password", &authority);
+    let options = Options { append_timeout: Duration::from_secs(3), ..options };
+    let log = open(&options).await;
+    let mut numbers = append(&log, 0, 0..10).await;
+    for (environment, word) in [
+        (&[("KAFKA_PASSWORD", "another")][..], "uthentication"),
+        (&[("CERTIFICATE_DAYS", "0")], "may have expired"),
+    ] {
+        broker = changed(broker, environment).await.unwrap();
+        let starting = Options { start_timeout: Duration::from_secs(300), ..options.clone() };
+        let refused = tokio::time::timeout(PATIENCE, kafka::open(starting)).await.unwrap();
+        let Err(LogError::Halted(reason)) = refused else { panic!("{refused:?}") };
+        assert!(reason.contains(word) && !reason.contains("test-password"), "{reason}");
+        let waits = log.append(vec![numbered(0, 99)]).await.unwrap_err();
+        assert!(matches!(waits, LogError::Unavailable(_)), "{waits:?}");
+    }
+    broker = changed(broker, &[]).await.unwrap();
+    let again = async {
+        loop {
+            match log.append(vec![numbered(0, 10)]).await {
+                Ok(offsets) => return offsets,
+                Err(LogError::Unavailable(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    numbers.extend(tokio::time::timeout(PATIENCE, again).await.unwrap());
+    assert_eq!(numbers, (0..11).collect::<Vec<_>>(), "what failed was not appended after all");
+    drop(log);
+    drop(broker);
 }

@@ -3,7 +3,6 @@
 use crate::support::*;
 use std::{
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         Arc,
@@ -11,52 +10,8 @@ use std::{
     },
     time::Duration,
 };
-use tempfile::TempDir;
 use tokio::time::timeout;
 use tributary_backends::log::{Change, LogError, Member, PartitionReader, RecordLog, Topic, kafka::Options};
-
-/// A broker for one test, which may kill it.
-struct Broker {
-    dir: TempDir,
-    address: String,
-    pid: String,
-    hangs: AtomicBool,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut broker = Self { dir, address: String::new(), pid: String::new(), hangs: AtomicBool::new(false) };
-        let printed = broker.script("start");
-        let value = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-        (broker.address, broker.pid) = (value("TRIBUTARY_TEST_KAFKA="), value("KAFKA_PID="));
-        broker
-    }
-
-    fn script(&self, verb: &str) -> String {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/services/kafka.sh");
-        let ran = Command::new(script).arg(verb).env("TRIBUTARY_SERVICES", self.dir.path()).output().unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8(ran.stdout).unwrap()
-    }
-}
-
-impl Broker {
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.pid]).status().unwrap().success());
-        self.hangs.store(name == "-STOP", Ordering::Relaxed);
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // A process that hangs would not see that it is to end.
-        if self.hangs.load(Ordering::Relaxed) {
-            self.signal("-CONT");
-        }
-        self.script("stop");
-    }
-}
 
 /// Appends until told to stop; what was acknowledged, with its offset, and how often it was not.
 async fn append_all_the_time(

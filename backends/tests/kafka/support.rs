@@ -4,12 +4,15 @@ use bytes::Bytes;
 use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext};
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
+    process::Command,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
+use tempfile::TempDir;
 use tokio::time::timeout;
 use tributary_backends::log::{
     Append, Change, FetchLimit, Member, Message, PartitionReader, RecordLog, Release, Topic,
@@ -98,4 +101,70 @@ pub async fn read(reader: &mut Box<dyn PartitionReader>, count: usize) -> Vec<i6
 
 pub fn admin(options: &Options) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap()
+}
+
+/// A broker for one test, which may kill it.
+pub struct Broker {
+    dir: TempDir,
+    /// What the script is told.
+    environment: Vec<(&'static str, &'static str)>,
+    pub address: String,
+    /// Encrypted, with login.
+    pub secured: String,
+    pid: String,
+    hangs: AtomicBool,
+}
+
+impl Broker {
+    pub fn start() -> Self {
+        let (dir, environment, hangs) = (tempfile::tempdir().unwrap(), Vec::new(), AtomicBool::new(false));
+        let none = String::new;
+        let mut broker = Self { dir, environment, address: none(), secured: none(), pid: none(), hangs };
+        broker.again();
+        broker
+    }
+
+    fn again(&mut self) {
+        let printed = self.script("start");
+        let value = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        self.address = value("TRIBUTARY_TEST_KAFKA=");
+        self.secured = value("TRIBUTARY_TEST_KAFKA_TLS=");
+        self.pid = value("KAFKA_PID=");
+    }
+
+    /// Kills it and starts it with its data, as the script makes it of these variables.
+    pub fn change(&mut self, environment: &[(&'static str, &'static str)]) {
+        self.script("kill");
+        self.environment = environment.to_vec();
+        self.again();
+    }
+
+    /// A file that the script has made for it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join("kafka").join(name)
+    }
+
+    pub fn script(&self, verb: &str) -> String {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/services/kafka.sh");
+        let mut command = Command::new(script);
+        command.arg(verb).env("TRIBUTARY_SERVICES", self.dir.path()).envs(self.environment.iter().copied());
+        let ran = command.output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.pid]).status().unwrap().success());
+        self.hangs.store(name == "-STOP", Ordering::Relaxed);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // A process that hangs would not see that it is to end.
+        if self.hangs.load(Ordering::Relaxed) {
+            self.signal("-CONT");
+        }
+        self.script("stop");
+    }
 }

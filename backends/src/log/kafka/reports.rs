@@ -37,6 +37,20 @@ fn is_for_the_operator(code: RDKafkaErrorCode) -> bool {
     matches!(code, Code::Authentication | Code::SSL | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism)
 }
 
+/// What librdkafka leaves out of what it says.
+fn advice(code: RDKafkaErrorCode, reason: &str) -> &'static str {
+    use RDKafkaErrorCode as Code;
+    match code {
+        // It is not told apart why.
+        Code::SSL if reason.contains("certificate verify failed") => {
+            "; the broker's certificate may have expired, may be for another host name than the one that is asked, or \
+             may be signed by an authority that is not in ssl.ca.location"
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed => "; check sasl.username and sasl.password",
+        _ => "",
+    }
+}
+
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, text: &str) {
         // What fails is told as an error too; this has the details, such as which broker.
@@ -53,6 +67,7 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         use RDKafkaErrorCode as Code;
         let Some(code) = error.rdkafka_error_code() else { return };
+        let reason = &format!("{reason}{}", advice(code, reason));
         // Where messages of a partition cannot be read, its reader says so. That all brokers are down says no more than why
         // the last one was, and librdkafka goes on saying it after one of two has come back under the same address.
         if !matches!(code, Code::AutoOffsetReset | Code::BadMessage | Code::AllBrokersDown) {
@@ -60,7 +75,7 @@ impl ClientContext for Reports {
         }
         let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         if code != Code::AllBrokersDown || last.is_none() {
-            *last = Some((code, reason.to_owned()));
+            *last = Some((code, reason.clone()));
         }
     }
 
@@ -78,6 +93,6 @@ mod tests {
         let reports = Reports::default();
         reports.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "wrong password");
         reports.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(reports.last(), Some(("wrong password".to_owned(), true)));
+        assert_eq!(reports.last(), Some(("wrong password; check sasl.username and sasl.password".to_owned(), true)));
     }
 }

@@ -72,8 +72,9 @@ impl Cluster {
     pub(super) async fn connect(options: &Options) -> Result<Self, TablesError> {
         let deadline = Instant::now() + options.start_timeout;
         let mut waits = delays(&*options.world);
+        let builder = builder(options)?;
         let session = loop {
-            let why = match timeout_at(deadline, builder(options).build()).await {
+            let why = match timeout_at(deadline, builder.build()).await {
                 Ok(Ok(session)) => break session,
                 Ok(Err(error)) => match of_opening(&error) {
                     Failure::Unavailable(why) => why,
@@ -322,7 +323,7 @@ fn delays(world: &dyn World) -> impl Iterator<Item = Duration> + use<> {
     delays.without_max_times().with_jitter().with_jitter_seed(u64::from_ne_bytes(seed)).build()
 }
 
-fn builder(options: &Options) -> SessionBuilder {
+fn builder(options: &Options) -> Result<SessionBuilder, TablesError> {
     let mut balancing = DefaultPolicy::builder().token_aware(true);
     if let Some(datacenter) = &options.datacenter {
         balancing = balancing.prefer_datacenter(datacenter.clone());
@@ -349,7 +350,10 @@ fn builder(options: &Options) -> SessionBuilder {
     if let (Some(user), Some(password)) = (&options.user, &options.password) {
         builder = builder.user(user, password);
     }
-    builder
+    if let Some(tls) = &options.tls {
+        builder = builder.tls_context(Some(tls.config()?));
+    }
+    Ok(builder)
 }
 
 /// Awaits all, so many at once, up to the first that fails; what they give, in their order.

@@ -1,5 +1,6 @@
 //! The driver's errors, classified by what is to be done.
 
+use super::tls;
 use crate::tables::TablesError;
 use scylla::errors::{
     ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError,
@@ -87,8 +88,10 @@ pub(super) fn of_opening(error: &NewSessionError) -> Failure {
     else {
         return Failure::Unavailable(error.to_string());
     };
-    let ConnectionError::ConnectionSetupRequestError(setup) = last_connection_error else {
-        return Failure::Unavailable(last_connection_error.to_string());
+    let setup = match last_connection_error {
+        ConnectionError::ConnectionSetupRequestError(setup) => setup,
+        ConnectionError::IoError(error) if let Some(advice) = tls::advice(error) => return Failure::Refused(advice),
+        error => return Failure::Unavailable(error.to_string()),
     };
     match &setup.error {
         ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::Unauthorized, said) => {
@@ -96,6 +99,9 @@ pub(super) fn of_opening(error: &NewSessionError) -> Failure {
         }
         ConnectionSetupRequestErrorKind::MissingAuthentication => {
             Failure::Refused("it wants a user and a password, and none are given".to_owned())
+        }
+        ConnectionSetupRequestErrorKind::BrokenConnection(broken) if tls::is_refusal(&broken.to_string()) => {
+            Failure::Refused(format!("{broken}: {}", tls::SHOW_OURS))
         }
         _ => Failure::Unavailable(setup.to_string()),
     }

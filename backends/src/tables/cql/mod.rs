@@ -28,9 +28,11 @@ mod listed;
 mod options;
 mod schema;
 mod settings;
+mod tls;
 mod turns;
 
 pub use options::Options;
+pub use tls::Tls;
 
 use super::{
     ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Hold, Idempotency, IndexPart, KeyIndex,

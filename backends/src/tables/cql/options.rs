@@ -1,5 +1,6 @@
 //! What is chosen when the tables are opened.
 
+use super::Tls;
 use crate::{
     tables::TablesError,
     world::{SystemWorld, World},
@@ -19,6 +20,8 @@ pub struct Options {
     pub user: Option<String>,
     /// That user's password.
     pub password: Option<String>,
+    /// Encryption. Default: none.
+    pub tls: Option<Tls>,
     /// Copies of each row, for keyspaces that are made here. Default: three, or as many as there are nodes.
     pub replication: Option<u32>,
     /// The data center to work with. It must be named where there are several, and be the same for all processes:
@@ -41,6 +44,7 @@ impl Default for Options {
             keyspace: "tributary".to_owned(),
             user: None,
             password: None,
+            tls: None,
             replication: None,
             datacenter: None,
             request_timeout: Duration::from_secs(10),
@@ -57,6 +61,7 @@ impl fmt::Debug for Options {
             .field("nodes", &self.nodes)
             .field("keyspace", &self.keyspace)
             .field("user", &self.user)
+            .field("tls", &self.tls)
             .field("replication", &self.replication)
             .field("datacenter", &self.datacenter)
             .field("request_timeout", &self.request_timeout)
