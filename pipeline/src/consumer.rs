@@ -6,7 +6,10 @@ use crate::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use tributary_backends::log::{Change, FetchLimit, Message, PartitionReader, Topic};
@@ -53,7 +56,7 @@ pub(crate) async fn consume(
         left = follow(&context, group, topic, work, &mut working, &mut ending) => left,
     };
     if let Err(trouble) = outcome {
-        context.health.halted(&format!("group {group} of {}", topic.name()), &trouble.to_string());
+        context.health.halted(&group_name(group, topic), &trouble.to_string());
     }
     // The member has left the group, or is about to: its tasks end together.
     for task in working.into_values() {
@@ -73,14 +76,27 @@ async fn follow(
     ending: &mut JoinSet<()>,
 ) -> Result<(), Trouble> {
     let mut member = patiently!(context.patience, "joining a consumer group", context.log.join(group, topic))?;
+    let (mut settled, mut has_settled) = (member.settled(), false);
     loop {
         while ending.try_join_next().is_some() {}
-        match patiently!(context.patience, "following a consumer group", member.next())? {
+        let change = tokio::select! {
+            biased;
+            change = async { patiently!(context.patience, "following a consumer group", member.next()) } => change?,
+            () = until_true(&mut settled), if !has_settled => {
+                has_settled = true;
+                context.health.able(&group_name(group, topic));
+                continue;
+            }
+        };
+        match change {
             Change::Assigned(reader) => {
                 let (partition, stop) = (reader.partition(), CancellationToken::new());
                 tracing::info!(topic = topic.name(), partition, position = reader.position(), "assigned");
                 context.holdings.assigned(topic, partition);
-                let name = format!("partition {partition} of {}", topic.name());
+                let name = partition_name(topic, partition);
+                if topic == Topic::Records {
+                    context.health.begins(&name, "has not landed yet what waits for it");
+                }
                 let (context, work) = (context.clone(), work(context.clone(), reader, stop.clone()));
                 let span = tracing::info_span!("partition", topic = topic.name(), partition);
                 let working_on = async move {
@@ -103,15 +119,34 @@ async fn follow(
                 tracing::info!(topic = topic.name(), partition, "revoked");
                 let (task, grace) = (working.remove(&partition), context.config.stop_grace);
                 let holdings = context.holdings.clone();
+                let (health, name) = (context.health.clone(), partition_name(topic, partition));
                 ending.spawn(async move {
                     if let Some(task) = task {
                         task.end(grace).await;
                     }
                     holdings.released(topic, partition);
+                    health.able(&name);
                     drop(release);
                 });
             }
         }
+    }
+}
+
+/// A group as it is called in messages.
+pub(crate) fn group_name(group: &str, topic: Topic) -> String {
+    format!("group {group} of {}", topic.name())
+}
+
+/// A partition likewise.
+pub(crate) fn partition_name(topic: Topic, partition: u32) -> String {
+    format!("partition {partition} of {}", topic.name())
+}
+
+/// Waits for ever when it can no longer turn true.
+async fn until_true(turns: &mut watch::Receiver<bool>) {
+    if turns.wait_for(|is| *is).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

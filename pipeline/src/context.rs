@@ -8,7 +8,10 @@ use crate::{
     trouble::{Patience, Trouble, patiently},
 };
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 use tokio::sync::Semaphore;
 use tributary_backends::{
     log::{Append, RecordLog, Topic},
@@ -38,9 +41,16 @@ pub(crate) struct Context {
     pub(crate) budget: Arc<Semaphore>,
 }
 
-/// Which parts of the pipeline have halted; cheap to clone.
+/// Which parts of the pipeline have halted, and which are not able yet; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<Vec<String>>>);
+pub struct Health(Arc<Mutex<Parts>>);
+
+#[derive(Debug, Default)]
+struct Parts {
+    halted: Vec<String>,
+    /// What has begun, and what it still waits for.
+    beginning: BTreeMap<String, &'static str>,
+}
 
 impl Health {
     /// Nothing has halted, or what has and why.
@@ -49,18 +59,41 @@ impl Health {
         if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
     }
 
-    pub(crate) fn faults(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Nothing has halted, every group has given us our part of its topic, which may be nothing, and every lane of ours
+    /// has landed a chunk of what waited for it; or what is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        self.check()?;
+        let missing: Vec<_> = self.parts().beginning.iter().map(|(what, why)| format!("{what} {why}")).collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
     }
 
-    /// A new run has halted nowhere yet.
-    pub(crate) fn begin(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.parts().halted.clone()
+    }
+
+    /// A new run has halted nowhere yet, and its groups have given it nothing yet.
+    pub(crate) fn begin(&self, groups: impl IntoIterator<Item = String>) {
+        let beginning = groups.into_iter().map(|group| (group, "has not said yet which part is ours")).collect();
+        *self.parts() = Parts { halted: Vec::new(), beginning };
     }
 
     pub(crate) fn halted(&self, what: &str, why: &str) {
         tracing::error!("{what} has halted, everything else goes on: {why}");
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{what} has halted: {why}"));
+        self.parts().halted.push(format!("{what} has halted: {why}"));
+    }
+
+    /// It is not able before [`Self::able`].
+    pub(crate) fn begins(&self, what: &str, why: &'static str) {
+        self.parts().beginning.insert(what.to_owned(), why);
+    }
+
+    /// It is able, or no longer ours.
+    pub(crate) fn able(&self, what: &str) {
+        self.parts().beginning.remove(what);
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     chunk::{NormalizedChunk, RawChunk},
+    consumer::partition_name,
     context::Context,
     intake::Intake,
     normalize::normalize,
@@ -12,7 +13,10 @@ use std::sync::Arc;
 use tokio::{task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use tributary_backends::{crash, log::PartitionReader};
+use tributary_backends::{
+    crash,
+    log::{PartitionReader, Topic},
+};
 use tributary_schemas::frame::RecordDecoder;
 
 pub(crate) struct Lane {
@@ -35,7 +39,16 @@ impl Lane {
         mut reader: Box<dyn PartitionReader>,
         stop: CancellationToken,
     ) -> Result<(), Trouble> {
+        let name = partition_name(Topic::Records, self.lane);
         let mut intake = Intake::new(self.context.clone());
+        let mut is_able = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            nothing_waits = self.nothing_waits(&mut *reader) => nothing_waits?,
+        };
+        if is_able {
+            self.context.health.able(&name);
+        }
         while let Some(raw) = intake.next_chunk(&mut *reader, &stop).await? {
             let from = raw.messages.first().map(|message| message.offset);
             let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len());
@@ -47,8 +60,19 @@ impl Lane {
             let context = &self.context;
             patiently!(context.patience, "committing offsets", reader.commit(next))?;
             crash::point("lane.after_offsets");
+            if !is_able {
+                // All that landing a chunk needs has been shown to work: tables, index, log.
+                is_able = true;
+                context.health.able(&name);
+            }
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to land at the beginning.
+    async fn nothing_waits(&self, reader: &mut dyn PartitionReader) -> Result<bool, Trouble> {
+        let held = patiently!(self.context.patience, "asking the log for its end", reader.watermarks())?;
+        Ok(reader.position() >= held.high)
     }
 
     /// Everything that has to be durable before the offsets may move; the offset that they move to.

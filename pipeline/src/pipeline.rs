@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    consumer::consume,
+    consumer::{consume, group_name},
     context::{BUDGET_UNIT, Context, Health},
     holdings::Holdings,
     lake::Lake,
@@ -28,6 +28,10 @@ pub const GROUPS: [(&str, Topic); 4] = [
     ("attachments", Topic::Attachments),
     ("batch-state", Topic::BatchEvents),
 ];
+
+fn groups() -> impl Iterator<Item = String> {
+    GROUPS.into_iter().map(|(group, topic)| group_name(group, topic))
+}
 
 /// What made the pipeline end other than by being told to stop.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,8 @@ impl Pipeline {
     ) -> Self {
         let patience = Patience::new(&config, &*world);
         let budget = (config.memory_bytes.div_ceil(BUDGET_UNIT)).clamp(1, Semaphore::MAX_PERMITS);
+        let health = Health::default();
+        health.begin(groups());
         let context = Context {
             log,
             tables,
@@ -62,7 +68,7 @@ impl Pipeline {
             world,
             metrics: Metrics::new(registry),
             patience,
-            health: Health::default(),
+            health,
             holdings: Holdings::default(),
             budget: Arc::new(Semaphore::new(budget)),
             config,
@@ -70,7 +76,7 @@ impl Pipeline {
         Self { context: Arc::new(context) }
     }
 
-    /// Tells at any time what has halted: for readiness.
+    /// Tells at any time what has halted, and what is not able yet: for readiness.
     pub fn health(&self) -> Health {
         self.context.health.clone()
     }
@@ -92,7 +98,7 @@ impl Pipeline {
     /// clone tries all of it again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), PipelineError> {
         let Self { context } = self;
-        context.health.begin();
+        context.health.begin(groups());
         let [lanes, rejects, attachments, events] = GROUPS;
         tokio::join!(
             consume(context.clone(), lanes, stop.clone(), |context, reader, stop| {

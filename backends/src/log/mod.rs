@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tributary_schemas::frame::{SchemaIds, Unasked};
 
 #[cfg(any(test, feature = "conformance"))]
@@ -187,6 +188,12 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
 pub trait Member: Send {
     /// The next change of this member's assignment; waits until there is one. Cancel-safe.
     async fn next(&mut self) -> Result<Change, LogError>;
+
+    /// Turns true once the group has decided which part is this member's, and [`Self::next`] has given all of it. The
+    /// part may be nothing, where there are more members than partitions.
+    fn settled(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
+    }
 }
 
 /// A change of a member's assignment.

@@ -75,10 +75,9 @@ async fn a_running_log_outlives_changed_passwords_and_expired_certificates() {
     let options = Options { append_timeout: Duration::from_secs(3), ..options };
     let log = open(&options).await;
     let mut numbers = append(&log, 0, 0..10).await;
-    for (environment, word) in [
-        (&[("KAFKA_PASSWORD", "another")][..], "uthentication"),
-        (&[("CERTIFICATE_DAYS", "0")], "may have expired"),
-    ] {
+    for (environment, word) in
+        [(&[("KAFKA_PASSWORD", "another")][..], "uthentication"), (&[("CERTIFICATE_DAYS", "0")], "may have expired")]
+    {
         broker = changed(broker, environment).await.unwrap();
         let starting = Options { start_timeout: Duration::from_secs(300), ..options.clone() };
         let refused = tokio::time::timeout(PATIENCE, kafka::open(starting)).await.unwrap();

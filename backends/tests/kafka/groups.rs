@@ -5,11 +5,17 @@ use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminOptions, NewPartitions},
 };
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tributary_backends::log::{
-    LogError, Topic,
-    kafka::{Options, Properties},
+    Change, FetchLimit, LogError, Member, Topic,
+    kafka::{self, Options, Properties},
 };
 
 /// Untouched lanes are not held up by one that takes its time to finish, and all that move do so in the end.
@@ -104,16 +110,81 @@ async fn a_long_backlog_is_read_whole() {
     println!("{MESSAGES} messages read in {:?}", began.elapsed());
 }
 
-/// Records in partitions that nobody knows of would never be looked for.
+/// The lanes go on with the partitions that were written down, whoever added others to the topic.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_gets_more_partitions_halts_its_readers() {
+async fn partitions_that_are_added_while_it_runs_are_told_of_and_left_alone() {
     let properties = Properties::parse(["topic.metadata.refresh.interval.ms=500"]).unwrap();
     let options = Options { properties, ..options(2) };
     let log = open(&options).await;
-    let (mut member, _readers) = join(&log, 2).await;
+    let (member, mut readers) = join(&log, 2).await;
+    assert_eq!(log.append(Vec::new()).await.unwrap(), []);
     let name = format!("{}records", options.prefix);
     let grown = admin(&options).create_partitions(&[NewPartitions::new(&name, 3)], &AdminOptions::new()).await.unwrap();
     assert!(grown.iter().all(Result::is_ok), "{grown:?}");
-    let Err(LogError::Halted(reason)) = timeout(PATIENCE, member.next()).await.unwrap() else { panic!("not halted") };
-    assert!(reason.contains("has a partition 2, but 2 partitions are configured"), "{reason}");
+    let told = async {
+        loop {
+            match log.append(Vec::new()).await {
+                Err(LogError::Unavailable(why)) => return why,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    let why = timeout(PATIENCE, told).await.unwrap();
+    assert!(why.contains("has 3 partitions, 2 are configured") && why.contains("--kafka-prefix"), "{why}");
+
+    // Another member makes the group divide the partitions anew, the unknown one with them.
+    let mut members = [member, log.join("g", Topic::Records).await.unwrap()];
+    for partition in [0, 1] {
+        append(&log, partition, 0..10).await;
+    }
+    let mut seen = BTreeMap::<u32, BTreeSet<i64>>::new();
+    let reading = async {
+        while seen.len() < 2 || seen.values().any(|numbers| numbers.len() < 10) {
+            for member in &mut members {
+                match timeout(Duration::from_millis(20), member.next()).await {
+                    Ok(Ok(Change::Assigned(reader))) => drop(readers.insert(reader.partition(), reader)),
+                    Ok(Ok(Change::Revoked { partition, release })) => drop((readers.remove(&partition), release)),
+                    Ok(Err(error)) => panic!("{error:?}"),
+                    Err(_) => {}
+                }
+            }
+            for (partition, reader) in &mut readers {
+                let limit = FetchLimit { max_wait: Duration::from_millis(20), ..LIMIT };
+                match reader.fetch(limit).await {
+                    Ok(messages) => seen.entry(*partition).or_default().extend(messages.iter().map(number)),
+                    Err(LogError::Fenced { .. }) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, reading).await.unwrap();
+    assert_eq!(readers.keys().copied().max(), Some(1), "the third is nobody's");
+    let refused = kafka::open(options).await;
+    assert!(matches!(&refused, Err(LogError::Halted(why)) if why.contains("cannot take back")), "{refused:?}");
+}
+
+/// A member knows when its part is all there, also when it is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_settled_once_it_has_its_part() {
+    let log = open(&options(1)).await;
+    let mut first = log.join("g", Topic::Records).await.unwrap();
+    let mut settled = first.settled();
+    assert!(!*settled.borrow());
+    let _reader = assigned(first.as_mut(), 1).await;
+    until_settled(first.as_mut(), &mut settled).await;
+    let mut second = log.join("g", Topic::Records).await.unwrap();
+    let mut settled = second.settled();
+    until_settled(second.as_mut(), &mut settled).await;
+}
+
+async fn until_settled(member: &mut dyn Member, settled: &mut watch::Receiver<bool>) {
+    let waiting = async {
+        tokio::select! {
+            _ = member.next() => panic!("there is nothing more for it"),
+            is = settled.wait_for(|is| *is) => assert!(is.is_ok()),
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap();
 }

@@ -6,5 +6,6 @@ mod faults;
 mod memory_log;
 mod mortal;
 mod overdue;
+mod readiness;
 mod small_world;
 mod whole;

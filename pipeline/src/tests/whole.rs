@@ -135,6 +135,7 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     };
     timeout(Duration::from_secs(30), halted).await.expect("the lane halts");
     assert!(health.check().unwrap_err().contains("partition 0 of records"), "{:?}", health.check());
+    assert_eq!(health.ready(), health.check(), "what has halted is not ready");
     stop.cancel();
     let ended = timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap();
     assert!(matches!(ended, Err(PipelineError::Halted(faults)) if faults.len() == 1));
@@ -151,6 +152,12 @@ async fn a_lane_that_halts_is_reported_and_the_rest_goes_on() {
     };
     timeout(Duration::from_secs(30), landed).await.expect("it lands");
     assert_eq!(health.check(), Ok(()));
+    let able = async {
+        while health.ready().is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), able).await.expect("it has all that it is to have, and has landed a chunk");
     stop.cancel();
     timeout(Duration::from_secs(10), running).await.expect("it ends in time").unwrap().unwrap();
 }

@@ -23,7 +23,7 @@ pub struct Lanes {
 
 impl Lanes {
     fn check(&self) -> Result<(), String> {
-        if self.pipeline.is_alive() { self.health.check() } else { Err("the pipeline has stopped".to_owned()) }
+        if self.pipeline.is_alive() { self.health.ready() } else { Err("the pipeline has stopped".to_owned()) }
     }
 }
 

@@ -24,7 +24,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 /// How soon a release is noticed, or what could not be done is tried again.
 const BUSY: Duration = Duration::from_millis(20);
@@ -91,8 +94,13 @@ fn confirm(consumer: &BaseConsumer<Coordination>, decision: &Decision) {
 
 /// What a member is told.
 enum Event {
-    Assigned { lease: Arc<Lease>, position: i64 },
+    Assigned {
+        lease: Arc<Lease>,
+        position: i64,
+    },
     Revoked(Arc<Lease>),
+    /// All that the group has given this member for a beginning has been told.
+    Settled,
     Failed(LogError),
 }
 
@@ -122,6 +130,7 @@ pub(super) fn join(shared: &Arc<Shared>, group: &str, topic: Topic) -> Result<Ka
         leases: leases.clone(),
         unplaced: BTreeSet::new(),
         giving_up: None,
+        settling: Settling::Waiting,
     };
     let thread = std::thread::Builder::new()
         .name(format!("group-{group}"))
@@ -130,13 +139,15 @@ pub(super) fn join(shared: &Arc<Shared>, group: &str, topic: Topic) -> Result<Ka
     let mut threads = shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
     threads.retain(|thread| !thread.is_finished());
     threads.push(thread);
-    Ok(KafkaMember { shared: shared.clone(), events, stop, leases, session: handle })
+    let settled = watch::channel(false).0;
+    Ok(KafkaMember { shared: shared.clone(), events, settled, stop, leases, session: handle })
 }
 
 /// A member of a group; leaves it when dropped.
 pub(super) struct KafkaMember {
     shared: Arc<Shared>,
     events: mpsc::UnboundedReceiver<Event>,
+    settled: watch::Sender<bool>,
     stop: Arc<AtomicBool>,
     leases: Leases,
     session: Weak<Session>,
@@ -146,16 +157,27 @@ pub(super) struct KafkaMember {
 impl Member for KafkaMember {
     async fn next(&mut self) -> Result<Change, LogError> {
         let gone = || LogError::Halted("the thread of a group's member has ended".to_owned());
-        match self.events.recv().await.ok_or_else(gone)? {
-            Event::Assigned { lease, position } => {
-                Ok(Change::Assigned(Box::new(Reader::new(self.shared.kafka.clone(), lease, position))))
-            }
-            Event::Revoked(lease) => {
-                let partition = lease.partition;
-                Ok(Change::Revoked { partition, release: Release(Some(Box::new(move || lease.release()))) })
-            }
-            Event::Failed(error) => Err(error),
+        loop {
+            return match self.events.recv().await.ok_or_else(gone)? {
+                Event::Assigned { lease, position } => {
+                    Ok(Change::Assigned(Box::new(Reader::new(self.shared.kafka.clone(), lease, position))))
+                }
+                Event::Revoked(lease) => {
+                    let partition = lease.partition;
+                    Ok(Change::Revoked { partition, release: Release(Some(Box::new(move || lease.release()))) })
+                }
+                // Whoever asks for what comes next has taken all that came before.
+                Event::Settled => {
+                    self.settled.send_replace(true);
+                    continue;
+                }
+                Event::Failed(error) => Err(error),
+            };
         }
+    }
+
+    fn settled(&self) -> watch::Receiver<bool> {
+        self.settled.subscribe()
     }
 }
 
@@ -178,6 +200,14 @@ fn fence_all(leases: &Leases) {
     }
 }
 
+/// Whether the group has decided on this member for the first time, and the member has been told of all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    Waiting,
+    Decided,
+    Told,
+}
+
 /// Partitions that are being given up.
 struct GivingUp {
     leases: Vec<Arc<Lease>>,
@@ -195,6 +225,7 @@ struct Membership {
     /// Assigned, but where to begin is not known yet.
     unplaced: BTreeSet<u32>,
     giving_up: Option<GivingUp>,
+    settling: Settling,
 }
 
 impl Membership {
@@ -211,6 +242,10 @@ impl Membership {
             }
             self.finish_giving_up();
             self.place();
+            if self.settling == Settling::Decided && self.unplaced.is_empty() {
+                self.settling = Settling::Told;
+                self.tell(Event::Settled);
+            }
         }
         self.leave();
     }
@@ -225,20 +260,23 @@ impl Membership {
             Decision::Assigned(partitions) => {
                 self.unplaced.extend(partitions);
                 confirm(&self.session.coordinator, decision);
-                self.refuse_unknown();
+                self.leave_unknown();
+                if self.settling == Settling::Waiting {
+                    self.settling = Settling::Decided;
+                }
             }
             Decision::Revoked { partitions, lost } => self.give_up(partitions, *lost),
         }
     }
 
-    /// A topic that got more partitions than are configured holds records that nobody would look for in them.
-    fn refuse_unknown(&mut self) {
+    /// Partitions that somebody added while we run are nobody's: no record of ours goes there, for its lane is told by
+    /// the number that was written down. All others go on. Readiness says so too, and nothing starts any more.
+    fn leave_unknown(&mut self) {
         let known = self.kafka.options.partitions(self.topic);
         let unknown = self.unplaced.split_off(&known);
         if let Some(partition) = unknown.first() {
-            let name = &self.session.topic;
-            let reason = format!("{name} has a partition {partition}, but {known} partitions are configured");
-            self.tell(Event::Failed(LogError::Halted(reason)));
+            let text = super::topics::grown(&self.session.topic, *partition as usize + 1, known as usize);
+            self.kafka.reports.warn("grown", &text);
         }
     }
 

@@ -201,7 +201,8 @@ impl RecordLog for KafkaLog {
             self.check(message.topic, message.partition)?;
         }
         if messages.is_empty() {
-            return Ok(Vec::new());
+            let shared = self.0.clone();
+            return blocking(move || shared.producer.check()).await.map(|()| Vec::new());
         }
         self.0.producer.append(messages).await
     }

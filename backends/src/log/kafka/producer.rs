@@ -8,6 +8,7 @@ use super::{
     options::Options,
     registry::Headers,
     reports::Reports,
+    topics,
     void::{self, Clocks},
 };
 use crate::log::{Append, LogError, Topic};
@@ -27,6 +28,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// How long the brokers may take to say who leads.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// What a message costs beside its bytes, here and in librdkafka.
 const OVERHEAD: usize = 256;
 
@@ -116,6 +119,27 @@ impl Producer {
             native.send(record).map_err(|(error, _)| (errors::append(&error), index))?;
         }
         Ok(())
+    }
+
+    /// Whether it could append: the brokers let this client in, and the records' partitions are as many as were written
+    /// down, each with a leader. Blocks.
+    pub(super) fn check(&self) -> Result<(), LogError> {
+        let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let name = &self.topics[Topic::Records as usize];
+        let metadata = native.client().fetch_metadata(Some(name), PATIENCE);
+        let metadata =
+            metadata.map_err(|error| errors::unavailable("ask who leads the records' partitions", &error))?;
+        let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+        let (has, configured) = (partitions.len(), self.options.partitions(Topic::Records) as usize);
+        if has != configured {
+            return Err(LogError::Unavailable(topics::grown(name, has, configured)));
+        }
+        match partitions.iter().find(|partition| partition.leader() < 0) {
+            Some(partition) => {
+                Err(LogError::Unavailable(format!("nobody leads partition {} of {name}", partition.id())))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_size(&self, message: &Append) -> Result<(), LogError> {

@@ -219,8 +219,7 @@ fn contradictions(options: &Options, topic: Topic, found: &Found) -> Vec<String>
     let mut wrong = Vec::new();
     let partitions = options.partitions(topic) as usize;
     if found.partitions != partitions {
-        let has = found.partitions;
-        wrong.push(format!("{name} has {has} partitions, {partitions} are configured: start with as many as it has"));
+        wrong.push(grown(&name, found.partitions, partitions));
     }
     if let Some(copies) = options.replication.map(usize::from)
         && found.replication != copies
@@ -248,6 +247,18 @@ fn contradictions(options: &Options, topic: Topic, found: &Found) -> Vec<String>
         wrong.push(format!("{name} has min.insync.replicas={least} and {has} copies: no append could ever succeed"));
     }
     wrong
+}
+
+/// What to do about a topic that has another number of partitions than was written down.
+pub(super) fn grown(name: &str, has: usize, configured: usize) -> String {
+    let way_out = if has > configured {
+        "partitions were added, which Kafka cannot take back: let what runs land what waits, then start all processes \
+         with a new --kafka-prefix"
+    } else {
+        "it was made by somebody else, or made anew: delete it to have it made as it must be, or start with a new \
+         --kafka-prefix"
+    };
+    format!("{name} has {has} partitions, {configured} are configured and must stay: {way_out}")
 }
 
 fn number(text: &str) -> Option<u64> {
