@@ -176,7 +176,7 @@ pub async fn open_scylla(args: &ScyllaArgs, world: Arc<dyn World>) -> anyhow::Re
     let args = args.clone();
     let identity = args.scylla_cert.zip(args.scylla_cert_key);
     let encrypted = args.scylla_tls || args.scylla_ca.is_some() || identity.is_some();
-    let tls = encrypted.then(|| Tls { authority: args.scylla_ca, identity });
+    let tls = encrypted.then_some(Tls { authority: args.scylla_ca, identity });
     let nodes = args.scylla.join(",");
     let usual = Options::default();
     let options = Options {

@@ -117,7 +117,7 @@ async fn partitions_that_are_added_while_it_runs_are_told_of_and_left_alone() {
     let options = Options { properties, ..options(2) };
     let log = open(&options).await;
     let (member, mut readers) = join(&log, 2).await;
-    assert_eq!(log.append(Vec::new()).await.unwrap(), []);
+    assert_eq!(log.append(Vec::new()).await.unwrap(), [0_i64; 0]);
     let name = format!("{}records", options.prefix);
     let grown = admin(&options).create_partitions(&[NewPartitions::new(&name, 3)], &AdminOptions::new()).await.unwrap();
     assert!(grown.iter().all(Result::is_ok), "{grown:?}");
