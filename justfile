@@ -14,6 +14,10 @@ test *ARGS:
 test-cluster *ARGS:
     tests/cluster.sh {{ARGS}}
 
+# The Prometheus rules, their tests and their paragraphs
+alerts-check *ARGS:
+    tests/alerts.sh {{ARGS}}
+
 # Dockerfile, compose file and manifests against their published schemas
 docker-check:
     docker/check.sh

@@ -10,6 +10,7 @@
 
 pub mod crash;
 pub mod data_dir;
+pub mod disk;
 pub mod log;
 pub mod memory;
 pub mod said;

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 /// Asks every backend whether it answers: its name, and what is wrong if anything is.
@@ -53,9 +53,13 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
-        Ok(()) => {
+    // Some of it is asked of file systems, which may take their time.
+    let encoded = spawn_blocking(move || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &admin.registry).map(|()| text)
+    });
+    match encoded.await.unwrap_or(Err(std::fmt::Error)) {
+        Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }

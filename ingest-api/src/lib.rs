@@ -105,6 +105,7 @@ impl Api {
         let rates = Rates::new(config.load.rate_limit, DefaultClock::default());
         let gate = Gate::new(tables.clone(), world.clone(), rates, config.timeouts.key_cache);
         let budget = Budget::new(config.load.memory_budget, metrics.memory.clone());
+        metrics.memory_limit.set(i64::try_from(config.load.memory_budget).unwrap_or(i64::MAX));
         let pressure = Pressure::new(config.load.max_lag, metrics.lanes.clone());
         Self(Arc::new(Inner {
             log,

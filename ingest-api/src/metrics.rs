@@ -27,6 +27,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// `tributary_ingest_memory_bytes`: reserved of the memory budget.
     pub memory: Gauge,
+    /// `tributary_ingest_memory_limit_bytes`: that budget.
+    pub memory_limit: Gauge,
     /// How far the lanes are behind.
     pub lanes: LaneMetrics,
 }
@@ -126,6 +128,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             memory: Gauge::default(),
+            memory_limit: Gauge::default(),
             lanes: LaneMetrics::register(registry),
         };
         let m = metrics.clone();
@@ -137,6 +140,11 @@ impl Metrics {
         registry.register("tributary_http_requests_in_flight", "Requests being answered", m.in_flight);
         registry.register("tributary_http_connections", "Open connections", m.connections);
         registry.register("tributary_ingest_memory_bytes", "Bytes reserved of the memory budget", m.memory);
+        registry.register("tributary_ingest_memory_limit_bytes", "The memory budget", m.memory_limit);
+        for result in [RecordResult::accepted, RecordResult::rejected, RecordResult::refused] {
+            // A counter that is zero must be seen, or what comes first is missing in a rate over it.
+            metrics.count_records(result, 0);
+        }
         metrics
     }
 

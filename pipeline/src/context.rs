@@ -120,8 +120,11 @@ impl Context {
                 letter.reason
             );
         }
-        let letters = keyed(letters);
-        self.append(Topic::DeadLetters, letters).await
+        self.append(Topic::DeadLetters, keyed(letters)).await?;
+        for letter in letters {
+            self.metrics.dead_letters(&letter.topic, 1);
+        }
+        Ok(())
     }
 }
 

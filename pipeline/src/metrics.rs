@@ -11,10 +11,16 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::time::Duration;
+use tributary_backends::log::Topic;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabel {
+    topic: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +32,7 @@ struct StageLabel {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     records: Family<OutcomeLabel, Counter>,
+    dead_letters: Family<TopicLabel, Counter>,
     chunk_records: Histogram,
     chunk_bytes: Histogram,
     stages: Family<StageLabel, Histogram, fn() -> Histogram>,
@@ -45,6 +52,7 @@ impl Metrics {
         let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let metrics = Self {
             records: Family::default(),
+            dead_letters: Family::default(),
             chunk_records: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             chunk_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 10)),
             stages: Family::new_with_constructor(seconds),
@@ -53,9 +61,10 @@ impl Metrics {
             replayed: Counter::default(),
             overdue_batches: Counter::default(),
         };
-        let Self { records, chunk_records, chunk_bytes, stages, .. } = &metrics;
+        let Self { records, dead_letters, chunk_records, chunk_bytes, stages, .. } = &metrics;
         let Self { conflicts, index_rebuilds, replayed, overdue_batches, .. } = &metrics;
         registry.register("tributary_records", "Records by their outcome", records.clone());
+        registry.register("tributary_dead_letters", "Messages put aside", dead_letters.clone());
         registry.register("tributary_chunk_records", "Records of a chunk", chunk_records.clone());
         registry.register_with_unit("tributary_chunk", "Raw size of a chunk", Unit::Bytes, chunk_bytes.clone());
         registry.register_with_unit(
@@ -76,12 +85,20 @@ impl Metrics {
             // A counter that is zero must be seen, or a rate over it starts with a gap.
             metrics.count(outcome, 0);
         }
+        for topic in Topic::ALL.into_iter().filter(|topic| *topic != Topic::DeadLetters) {
+            metrics.dead_letters(topic.name(), 0);
+        }
         metrics
     }
 
     /// Counts records that ended in `outcome`.
     pub(crate) fn count(&self, outcome: &'static str, records: u64) {
         self.records.get_or_create(&OutcomeLabel { outcome }).inc_by(records);
+    }
+
+    /// Counts messages of a topic that were put aside.
+    pub(crate) fn dead_letters(&self, topic: &str, messages: u64) {
+        self.dead_letters.get_or_create(&TopicLabel { topic: topic.to_owned() }).inc_by(messages);
     }
 
     /// Counts what a commit moved.

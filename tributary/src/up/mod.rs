@@ -16,6 +16,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 
 mod announce;
+mod disks;
 pub mod pipeline;
 mod ready;
 mod services;

@@ -1,7 +1,9 @@
 //! The tasks of a process: each must live as long as the process does, and they stop in the record's order.
 
 use super::{
-    ApiArgs, LaneArgs, Listeners, Role, pipeline,
+    ApiArgs, LaneArgs, Listeners, Role,
+    disks::Disks,
+    pipeline,
     ready::{self, Lanes},
 };
 use crate::{
@@ -59,6 +61,7 @@ impl Services {
         let watched = lanes.as_ref().map(|lanes| Lanes { pipeline: handle.clone(), health: lanes.health() });
         let ready = ready::checks(backends, watched, stopping.clone());
         let watch = new_watch(backends, lanes.as_ref(), &mut registry);
+        registry.register_collector(Box::new(Disks::of(backends)));
         let registry = Arc::new(registry);
         let mut running = Vec::new();
         if let (Some(api), Some(listener)) = (api, listeners.api) {

@@ -3,7 +3,7 @@
 //! A write that fails half-way poisons `fjall` until it is opened anew. So writes are refused while there is little
 //! room left, and go on by themselves once there is room again.
 
-use crate::tables::TablesError;
+use crate::{disk, tables::TablesError};
 use std::path::PathBuf;
 
 /// Watches the file system of one directory.
@@ -22,8 +22,7 @@ impl Space {
     /// [`TablesError::Full`] when there is too little room to begin a write.
     pub(super) fn check(&self) -> Result<(), TablesError> {
         // A file system that does not tell is taken to have room; a write that fails says so itself.
-        let Ok(stat) = rustix::fs::statvfs(&self.dir) else { return Ok(()) };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let Ok(disk::Room { free, .. }) = disk::room(&self.dir) else { return Ok(()) };
         if free < self.reserve {
             return Err(TablesError::Full(format!(
                 "{} has {free} bytes left, and writes stop below {}: make room there",
