@@ -33,8 +33,8 @@ pub struct Options {
     pub max_message_bytes: usize,
     /// How messages are compressed on the wire and on the brokers' disks. Default LZ4: little CPU here.
     pub compression: Compression,
-    /// How long a message waits for others to share a request with. Default 5 ms. Longer: fewer, larger requests;
-    /// shorter: a quicker answer to a lonely sender.
+    /// How long a message waits for others to share a request with. Default 20 ms: a tenth cheaper than 5 ms where
+    /// there is much to do. Shorter: a quicker answer to a lonely sender.
     pub linger: Duration,
     /// Bytes of messages, counted with 256 bytes each for bookkeeping, that may wait for the brokers' acknowledgement.
     /// Default 32 MiB. Beyond it an append fails with [`LogError::Unavailable`] after [`Self::queue_wait`].
@@ -77,7 +77,7 @@ impl Default for Options {
             retention_bytes: None,
             max_message_bytes: 8 << 20,
             compression: Compression::Lz4,
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(20),
             queue_bytes: 32 << 20,
             queue_wait: Duration::from_millis(500),
             append_timeout: Duration::from_secs(10),
