@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tests/services/prometheus.sh fetch
-promtool=$PWD/target/services/fetched/prometheus-debian/promtool
+promtool=$PWD/target/services/fetched/prometheus-v0.310.0/promtool
 cd docker/prometheus
 "$promtool" check config --syntax-only prometheus.yml
 "$promtool" check rules rules.yaml

@@ -80,6 +80,18 @@ from_go() {
     GOBIN=$fetched go install "$1" >"$fetched/go.log" 2>&1 || fail "cannot build it; see $fetched/go.log"
 }
 
+# The same of a module that `go install` refuses, for it replaces some of its own modules: module@version, the build's tags,
+# and the packages in it.
+from_go_module() {
+    local module=$1 tags=$2 source
+    shift 2
+    need go "apt-get install golang-go, or https://go.dev/dl"
+    source=$(cd "$fetched" && go mod download -json "$module" 2>"$fetched/go.log" |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') || fail "cannot fetch it; see $fetched/go.log"
+    (cd "$source" && GOWORK=off go build -trimpath -tags "$tags" -o "$fetched/" "$@") >>"$fetched/go.log" 2>&1 ||
+        fail "cannot build it; see $fetched/go.log"
+}
+
 # One process at a time fetches; the others wait for it.
 fetch_once() {
     [ -e "$fetched/complete" ] && return

@@ -7,22 +7,14 @@
 # PROMETHEUS_TARGETS is a file (YAML) that lists what it scrapes, which may change while it runs; PROMETHEUS_RULES is a file
 # with rules; PROMETHEUS_INTERVAL is how often it scrapes and evaluates them, 1s if nothing is said.
 #
-# Needs Python 3 and Debian's package `prometheus`: installed, or to be had with apt-get.
-version=debian
+# Needs Go and Python 3.
+version=v0.310.0
 ports=1
 . "$(dirname "${BASH_SOURCE[0]}")/frame.sh"
 
 fetch() {
-    if command -v prometheus >/dev/null && command -v promtool >/dev/null; then
-        ln -s "$(command -v prometheus)" "$(command -v promtool)" "$fetched/"
-        return
-    fi
-    need apt-get "install Prometheus with promtool, so that both are in PATH"
-    # The lists of packages may be out of date, or not there at all.
-    (cd "$fetched" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }) \
-        >"$fetched/apt.log" 2>&1 || fail "cannot fetch it: apt-get install prometheus; see $fetched/apt.log"
-    dpkg-deb --extract "$fetched"/prometheus_*.deb "$fetched/package"
-    ln -s package/usr/bin/prometheus package/usr/bin/promtool "$fetched/"
+    # Without the clouds that it could discover targets in, whose clients are most of what there is to build.
+    from_go_module "github.com/prometheus/prometheus@$version" remove_all_sd,enable_dns_sd ./cmd/promtool ./cmd/prometheus
 }
 
 configure() {
