@@ -14,7 +14,7 @@ test *ARGS:
 test-cluster *ARGS:
     tests/cluster.sh {{ARGS}}
 
-# The Prometheus rules, their tests and their paragraphs
+# The Prometheus rules, their tests and their paragraphs; with --fire each alert on a running system
 alerts-check *ARGS:
     tests/alerts.sh {{ARGS}}
 

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # What tells operators: checks the Prometheus rules, runs their tests, and sees to it that each alert has a test in which it
 # fires, one in which it does not, and a paragraph in docs/OPERATIONS.md that begins with a command.
+#
+# With `--fire` also: fires each alert by causing its fault on a running system, with a real Prometheus for which time runs ten
+# times as fast, and runs every query of the dashboard. Needs what tests/cluster.sh needs. Further arguments go to
+# these tests: `tests/alerts.sh --fire --exact alerts::faults::a_disk_that_fills`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,3 +31,9 @@ for alert in $(sed -n 's/^ *- alert: //p' docker/prometheus/rules.yaml); do
 done
 [ -z "$missing" ] || exit 1
 echo "alerts.sh: all alerts have their tests and their paragraphs"
+[ "${1:-}" = --fire ] || exit 0
+shift
+
+# The same features as always, so that nothing is compiled twice.
+features=tributary/cluster,tributary-backends/conformance,tributary-pipeline/services
+cargo test --workspace --features "$features" --test e2e alerts:: -- --ignored --test-threads=8 "$@"

@@ -1,78 +1,10 @@
 //! Disks that are full, read-only or damaged, and a clock that jumps back.
 
 use crate::{
-    harness::{Finished, Home, Up, World, query},
+    harness::{Finished, Home, SmallDisk, Up, World, is_root, may_mount, query},
     model::{MESSAGES, NOTES, TRANSCRIPTS, Table, record, with_data},
 };
-use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").expect("/proc").uid() == 0
-}
-
-/// Whether a test may mount file systems here. For whoever may not, it is run again, and judged, in a namespace of its
-/// own in which it may.
-fn may_mount(test: &str) -> bool {
-    if is_root() {
-        return true;
-    }
-    let program = std::env::current_exe().expect("this program");
-    let mut again = Command::new("unshare");
-    again.args(["--user", "--map-root-user", "--mount"]).arg(program).args(["--exact", test, "--nocapture"]);
-    let passed = again.status().expect("unshare").success();
-    assert!(passed, "{test} failed in a namespace of its own; it needs root, or a kernel that allows these");
-    false
-}
-
-/// A file system of its own in memory, small enough to be filled.
-struct SmallDisk {
-    place: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn new(megabytes: u32) -> Self {
-        let place = tempfile::tempdir().expect("a directory");
-        let size = format!("size={megabytes}m");
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place.path()).status();
-        assert!(status.expect("mount").success());
-        Self { place }
-    }
-
-    fn path(&self) -> &Path {
-        self.place.path()
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path().join("filler")
-    }
-
-    /// Leaves only so many bytes free (a multiple of 4 KiB).
-    fn leave(&self, free: u64) {
-        use std::io::Write;
-        let mut file = std::fs::File::create(self.filler()).expect("a file");
-        let block = [0; 4096];
-        let mut written = 0;
-        while file.write_all(&block).is_ok() {
-            written += 4096;
-        }
-        file.set_len(written - free.min(written)).expect("shorter");
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.filler()).expect("the filler");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
+use std::{os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 /// Posts until the server says 503, and gives that answer.
 async fn until_refused(up: &Up, table: &mut Table) -> crate::harness::Answer {

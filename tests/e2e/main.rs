@@ -8,6 +8,8 @@ mod harness;
 mod model;
 mod writers;
 
+#[cfg(feature = "cluster")]
+mod alerts;
 mod attachments;
 mod batches;
 #[cfg(feature = "cluster")]

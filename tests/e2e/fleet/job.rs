@@ -4,10 +4,9 @@ use super::{
     Fleet,
     process::Process,
     proxy::{Net, Proxy, WELL},
-    server::Server,
 };
 use crate::{
-    harness::{Http, Servers, finish, read_table, tributary},
+    harness::{Http, Server, Servers, finish, read_table, tributary},
     kills::setting,
     model::{Table, read, with_data},
 };

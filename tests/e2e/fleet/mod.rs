@@ -8,7 +8,6 @@ mod lag;
 mod process;
 mod processes;
 mod proxy;
-mod server;
 mod servers;
 
 use crate::{

@@ -3,10 +3,9 @@
 use super::{
     Fleet,
     proxy::{Net, Proxy, WELL},
-    server::Server,
 };
 use crate::{
-    harness::finish,
+    harness::{Server, finish},
     writers::{Work, Writer},
 };
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! A server that belongs to one test, which may kill it.
 
-use crate::harness::Servers;
+use super::Servers;
 use std::{collections::HashMap, path::PathBuf, process::Command};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
-/// Kafka, Cassandra or MinIO, from `tests/services`; stopped when dropped.
+/// Kafka, Cassandra, MinIO or Prometheus, from `tests/services`; stopped when dropped.
 pub struct Server {
     name: &'static str,
     directory: TempDir,
@@ -16,7 +16,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it: `kafka`, `cassandra` or `minio`, with settings of its script.
+    /// Starts it: `kafka`, `cassandra`, `minio` or `prometheus`, with settings of its script.
     pub async fn start(name: &'static str, settings: Vec<(&'static str, String)>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let mut server = Self { name, directory, settings, environment: HashMap::new(), hangs: false };
