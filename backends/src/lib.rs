@@ -8,6 +8,7 @@
 //! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and
 //! randomness, [`said`] keeps logs short.
 
+pub mod certificate;
 pub mod crash;
 pub mod data_dir;
 pub mod disk;

@@ -1,6 +1,7 @@
 //! Log, tables and lake, opened from one set of flags, for every command that runs.
 
 use crate::{
+    certificates::Certificates,
     cli::Place,
     cluster::{self, KafkaArgs},
     state::State,
@@ -42,6 +43,8 @@ pub struct Backends {
     pub lanes: Lanes,
     /// Absolute; locked.
     pub data: Option<PathBuf>,
+    /// By which servers are known, and we to them.
+    pub certificates: Certificates,
     _lock: Option<Arc<DataDir>>,
 }
 
@@ -52,7 +55,8 @@ impl Backends {
         let lanes = settle_lanes(&state, args.wanted_lanes()).await?;
         let log = open_log(args, directory.as_ref(), lanes, state.world.clone()).await?;
         let data = directory.as_ref().map(|_| std::path::absolute(&args.place.data)).transpose()?;
-        Ok(Self { state, log, lanes, data, _lock: directory })
+        let certificates = Certificates::read(args);
+        Ok(Self { state, log, lanes, data, certificates, _lock: directory })
     }
 
     /// Has the lake's store show that it keeps what the lanes' commits rely on.

@@ -14,6 +14,7 @@
 
 mod backends;
 mod batches;
+mod certificates;
 mod cli;
 mod cluster;
 mod control;

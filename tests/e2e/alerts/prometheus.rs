@@ -79,8 +79,8 @@ impl Prometheus {
         self
     }
 
-    /// Scrapes these from now on, and waits until it has and no alert fires.
-    pub async fn watch(&self, admins: &[SocketAddr]) {
+    /// Scrapes these from now on, and waits until it has.
+    pub async fn scrape(&self, admins: &[SocketAddr]) {
         let targets: Vec<_> = admins.iter().map(ToString::to_string).collect();
         let targets = serde_json::json!([{ "targets": targets }]).to_string();
         // Never half a file.
@@ -92,6 +92,11 @@ impl Prometheus {
             assert!(begun.elapsed() < PATIENCE, "it does not scrape them");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// The same, and waits until no alert fires.
+    pub async fn watch(&self, admins: &[SocketAddr]) {
+        self.scrape(admins).await;
         self.until_quiet().await;
     }
 

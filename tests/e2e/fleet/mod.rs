@@ -2,6 +2,7 @@
 //! of them: what was acknowledged is in the lake once and in its last version, every batch ends, `lake check` passes,
 //! and nobody says the same thing a million times.
 
+mod alerts;
 mod job;
 mod keys;
 mod lag;

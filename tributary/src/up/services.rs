@@ -62,6 +62,7 @@ impl Services {
         let ready = ready::checks(backends, watched, stopping.clone());
         let watch = new_watch(backends, lanes.as_ref(), &mut registry);
         registry.register_collector(Box::new(Disks::of(backends)));
+        registry.register_collector(Box::new(backends.certificates.clone()));
         let registry = Arc::new(registry);
         let mut running = Vec::new();
         if let (Some(api), Some(listener)) = (api, listeners.api) {
