@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What tells operators: checks the Prometheus rules, runs their tests, and sees to it that each alert has a test in which it
-# fires, one in which it does not, and a paragraph in docs/OPERATIONS.md that begins with a command.
+# fires, one in which it does not, a fault in tests/e2e that fires it, and a paragraph in docs/OPERATIONS.md that begins with a
+# command.
 #
 # With `--fire` also: fires each alert by causing its fault on a running system, with a real Prometheus for which time runs ten
 # times as fast, and runs every query of the dashboard. Needs what tests/cluster.sh needs. Further arguments go to
@@ -28,6 +29,7 @@ for alert in $(sed -n 's/^ *- alert: //p' docker/prometheus/rules.yaml); do
     needs "alertname: $alert\$" 'exp_labels' 4 "$tests" "has no test in which it fires"
     needs "alertname: $alert," 'exp_alerts: \[\]' 0 "$tests" "has no test in which it does not fire"
     needs "^### $alert\$" '^`' 2 docs/OPERATIONS.md "has no paragraph that begins with a command"
+    grep -rqF "\"$alert\"" tests/e2e || { echo "alerts.sh: $alert is not fired by tests/e2e" >&2; missing=yes; }
 done
 [ -z "$missing" ] || exit 1
 echo "alerts.sh: all alerts have their tests and their paragraphs"
