@@ -1,8 +1,140 @@
-//! What `lag` says where something is missing.
+//! What `lag`, `/metrics` and Kafka's own tool say of a backlog that is known, and what then happens; and what `lag` says
+//! where something is missing.
 
-use super::Fleet;
-use crate::harness::{command, finish};
-use std::time::{Duration, Instant};
+use super::{Fleet, process::Process};
+use crate::{
+    harness::{command, finish},
+    model::record,
+};
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Batches, each of 1,000 records, and the time between two.
+const BATCHES: u32 = 40;
+const BETWEEN: Duration = Duration::from_millis(250);
+
+impl Fleet {
+    async fn lag(&self) -> Value {
+        finish(self.command("lag --json")).await.ok().json()
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        let found = self.servers.environment().iter().find(|(known, _)| *known == name);
+        &found.unwrap_or_else(|| panic!("{name} is set")).1
+    }
+
+    /// The sum of the column LAG for the group `lanes`, of Kafka's own tool.
+    async fn lag_by_kafka(&self) -> u64 {
+        let group = format!("{}lanes", self.setting("TRIBUTARY_KAFKA_PREFIX"));
+        let jars: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/services/fetched/kafka-4.1.1/*");
+        let mut tool = Command::new("java");
+        tool.arg("-cp").arg(jars).arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
+        tool.args(["--bootstrap-server", self.setting("TRIBUTARY_KAFKA"), "--describe", "--group", &group]);
+        let described = finish(tool).await.ok().out;
+        let mut column = None;
+        let mut sum = 0;
+        for line in described.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match column {
+                None => column = words.iter().position(|word| *word == "LAG"),
+                Some(lag) => sum += words.get(lag).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0),
+            }
+        }
+        assert!(column.is_some(), "no column LAG: {described}");
+        sum
+    }
+}
+
+/// Records and the seconds of the oldest one, of the lanes.
+fn of_lanes(report: &Value) -> (u64, f64) {
+    let all = report["partitions"].as_array().expect("partitions");
+    let lanes = || all.iter().filter(|one| one["stage"] == "lake");
+    let records = lanes().map(|one| one["records"].as_u64().expect("a number")).sum();
+    (records, lanes().map(|one| one["seconds"].as_f64().expect("a number")).fold(0.0, f64::max))
+}
+
+/// When the last lane has drained, as far as it is known.
+fn drains_in(report: &Value) -> Option<f64> {
+    let all = report["partitions"].as_array().expect("partitions");
+    let behind = all.iter().filter(|one| one["stage"] == "lake" && one["records"] != 0);
+    behind.map(|one| one["drainSeconds"].as_f64()).try_fold(0.0, |most, one| Some(f64::max(most, one?)))
+}
+
+async fn scraped(process: &Process, name: &str, gather: fn(f64, f64) -> f64) -> f64 {
+    let text = reqwest::get(format!("http://{}/metrics", process.admin)).await.expect("metrics");
+    let text = text.text().await.expect("text");
+    let lanes = text.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains("stage=\"lake\""));
+    lanes.map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a value")).fold(0.0, gather)
+}
+
+/// Seconds since the Unix epoch: the broker stamps messages, and is on this machine.
+fn wall_clock() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_backlog_is_the_same_by_all_who_tell_of_it() {
+    let mut fleet = Fleet::new().await;
+    let serve = fleet.serve().await;
+    let pipeline = fleet.pipeline().await;
+    let http = fleet.clients([&serve]).remove(0);
+    http.land(record("first", 1_600_000_000, "{}")).await;
+    pipeline.signal("-STOP");
+    let begun = wall_clock();
+    let mut accepted = None;
+    for batch in 0..BATCHES {
+        let text = "x".repeat(500);
+        let line = |n| record(&format!("b{batch}-{n}"), 1_600_000_000, &format!("{{\"text\":\"{text}\"}}"));
+        let lines: Vec<String> = (0..1_000).map(line).collect();
+        assert_eq!(http.ndjson(lines.join("\n")).await.status, 202);
+        accepted.get_or_insert_with(wall_clock);
+        tokio::time::sleep(BETWEEN).await;
+    }
+    let accepted = accepted.expect("something was sent");
+    let is_age = |seconds: f64, at: f64| {
+        let (most, least) = (at - begun, at - accepted);
+        assert!((least - 1.0..most + 1.0).contains(&seconds), "{seconds} s, really from {least} to {most}");
+    };
+    tokio::time::sleep(Duration::from_secs(5)).await;
+
+    let report = fleet.lag().await;
+    let (records, seconds) = of_lanes(&report);
+    assert_eq!(records, u64::from(BATCHES) * 1_000);
+    is_age(seconds, report["at"].as_f64().expect("a time") / 1_000.0);
+    let scraped_at = wall_clock();
+    is_age(scraped(&serve, "tributary_lag_seconds", f64::max).await, scraped_at);
+    assert_eq!(scraped(&serve, "tributary_lag_records", |sum, one| sum + one).await, records as f64);
+    assert_eq!(fleet.lag_by_kafka().await, records);
+    assert_eq!(scraped(&serve, "tributary_lag_owned", f64::max).await, 0.0, "its note has expired");
+    assert_eq!(scraped(&serve, "tributary_lag_drain_seconds", f64::max).await, f64::INFINITY);
+
+    pipeline.signal("-CONT");
+    let begun = Instant::now();
+    let mut said = Vec::new();
+    loop {
+        let report = fleet.lag().await;
+        let at = Instant::now();
+        let (records, _) = of_lanes(&report);
+        if records == 0 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(300), "{report:#}");
+        said.extend(drains_in(&report).map(|seconds| (at, seconds, records)));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let ended = Instant::now();
+    let compared: Vec<_> = said.iter().map(|(at, said, left)| (*said, (ended - *at).as_secs_f64(), *left)).collect();
+    // While the half of it is left: enough is known by then, and a commit more or less is not all there is.
+    let judged: Vec<_> = compared.iter().filter(|(_, really, left)| *left < 30_000 && *really > 2.0).collect();
+    eprintln!("said, really, left: {compared:.1?}");
+    assert!(!judged.is_empty(), "it drained too quickly to be seen: {compared:?}");
+    let near = judged.iter().filter(|(said, really, _)| (said - really).abs() <= really * 0.25).count();
+    assert!(near * 2 > judged.len(), "said, really, left: {judged:.1?}");
+}
 
 /// Nobody listens there, somebody does who says nothing, and nothing was ever started there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

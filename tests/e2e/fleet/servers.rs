@@ -25,17 +25,21 @@ async fn outage(mut server: Server) {
     let servers = fleet.clients(&processes[..2]);
     let work = Work::start(Writer::four(5), &servers);
     a_moment().await;
+    let complaints = fleet.complaints();
     server.kill().await;
     a_moment().await;
     server.again().await;
     a_moment().await;
     let writers = work.finish().await;
     fleet.check(&servers, &writers).await;
+    assert!(fleet.complaints() > complaints, "nobody missed the server that was killed");
 
+    let complaints = fleet.complaints();
     let work = Work::start(writers, &servers);
     a_moment().await;
     server.pause();
     tokio::time::sleep(OUTAGE).await;
+    assert!(fleet.complaints() > complaints, "nobody missed the server that hangs");
     server.resume();
     a_moment().await;
     let writers = work.finish().await;
@@ -71,9 +75,11 @@ async fn bad_network(mut fleet: Fleet, proxy: Proxy, variable: &'static str, val
     for net in [Net::Late(Duration::from_millis(50)), Net::Cut, Net::Hole] {
         let work = Work::start(writers, &servers);
         a_moment().await;
+        let harmed = proxy.harmed();
         proxy.set(net);
         tokio::time::sleep(if net == Net::Hole { OUTAGE } else { Duration::from_secs(3) }).await;
         proxy.set(WELL);
+        assert!(proxy.harmed() > harmed, "{net:?} meets nobody");
         a_moment().await;
         writers = work.finish().await;
         fleet.check(&servers, &writers).await;
