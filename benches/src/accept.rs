@@ -29,12 +29,13 @@ const TARGET_CPU: f64 = 5.0;
 const TARGET_CPU_SERVERS: f64 = 6.0;
 const TARGET_RATIO: f64 = 2.0;
 
-/// Measures the whole `rounds` times, then its parts, each on `records` records.
-pub async fn run(input: &Input, records: u64, rounds: usize) -> anyhow::Result<Vec<Row>> {
+/// Measures the whole `rounds` times, at `rate` records per second or as fast as it goes, then its parts, each on `records`
+/// records.
+pub async fn run(input: &Input, records: u64, rate: Option<u64>, rounds: usize) -> anyhow::Result<Vec<Row>> {
     let mut wholes = Vec::new();
     for round in 1..=rounds.max(1) {
         progress(&format!("accept: the whole, round {round}"));
-        wholes.push(whole(input, records).await?);
+        wholes.push(whole(input, records, rate).await?);
     }
     let (whole, peak) = median(wholes, |(cost, _)| *cost)?;
     progress("accept: receiving alone");
@@ -53,7 +54,7 @@ pub async fn run(input: &Input, records: u64, rounds: usize) -> anyhow::Result<V
 }
 
 /// The API on embedded backends, without a pipeline: what it took, and the peak of memory in MB.
-async fn whole(input: &Input, records: u64) -> anyhow::Result<(Cost, f64)> {
+async fn whole(input: &Input, records: u64, rate: Option<u64>) -> anyhow::Result<(Cost, f64)> {
     forget_peak()?;
     let dir = scratch(input)?;
     let backends = dir.place.open().await?;
@@ -72,7 +73,7 @@ async fn whole(input: &Input, records: u64) -> anyhow::Result<(Cost, f64)> {
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let served = tokio::spawn(tributary_ingest_api::serve(api, listener, stop.clone()));
-    let (cost, sent) = under_load(input, address, &secret, records).await?;
+    let (cost, sent) = under_load(input, address, (&secret, rate), records).await?;
     stop.cancel();
     served.await??;
     ensure!(sent.records == records && sent.refused == 0, "not everything was accepted at once: {sent:?}");
@@ -93,15 +94,21 @@ async fn receive(input: &Input, records: u64) -> anyhow::Result<Cost> {
     let address = listener.local_addr()?;
     let server =
         tokio::spawn(async { axum::serve(listener, Router::new().route("/api/v1/ingest", post(forget))).await });
-    let (cost, _) = under_load(input, address, "none", records).await?;
+    let (cost, _) = under_load(input, address, ("none", None), records).await?;
     server.abort();
     Ok(cost)
 }
 
 /// What this process uses while another one sends.
-async fn under_load(input: &Input, address: SocketAddr, key: &str, records: u64) -> anyhow::Result<(Cost, Sent)> {
+async fn under_load(
+    input: &Input,
+    address: SocketAddr,
+    (key, rate): (&str, Option<u64>),
+    records: u64,
+) -> anyhow::Result<(Cost, Sent)> {
     touch_memory(scratch(input)?.path())?;
-    let args = LoadArgs::to(input, format!("http://{address}/api/v1/ingest"), vec![key.to_owned()], records);
+    let to = LoadArgs::to(input, format!("http://{address}/api/v1/ingest"), vec![key.to_owned()], records);
+    let args = LoadArgs { rate, ..to };
     let load = Load::start(&args).await?;
     let span = Span::start(Process::this())?;
     let sent = load.run().await?;

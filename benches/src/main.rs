@@ -79,6 +79,9 @@ enum Command {
         input: Input,
         #[arg(long, default_value_t = 1_000_000)]
         records: u64,
+        /// Records per second of the whole; without it as fast as the answers come
+        #[arg(long)]
+        rate: Option<u64>,
         #[command(flatten)]
         rounds: Rounds,
     },
@@ -187,7 +190,9 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     let rows = match command {
-        Command::Accept { input, records, rounds: Rounds { rounds } } => accept::run(&input, records, rounds).await?,
+        Command::Accept { input, records, rate, rounds: Rounds { rounds } } => {
+            accept::run(&input, records, rate, rounds).await?
+        }
         Command::Land { input, records, order, rounds: Rounds { rounds } } => {
             land::run(&input, records, order, rounds).await?
         }

@@ -170,7 +170,7 @@ serve() {
     stop)
         # Its data goes with it, so there is nothing for it to write out first.
         end KILL
-        rm -rf "$root/data" "$root/ports" "$env"
+        rm -rf "$root/data" "$root/ports" "$root/cluster" "$env"
         ;;
     pause) end TERM ;;
     kill) end KILL ;;

@@ -3,6 +3,7 @@
 //! and nobody says the same thing a million times.
 
 mod alerts;
+mod brokers;
 mod job;
 mod keys;
 mod lag;
