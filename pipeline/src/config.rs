@@ -41,6 +41,16 @@ pub struct Config {
     pub stop_grace: Duration,
 }
 
+impl Config {
+    /// The defaults for so many bytes in all lanes of a process, chunks in proportion.
+    pub fn with_memory(memory_bytes: usize) -> Self {
+        let default = Self::default();
+        let part = |of: usize| (of as u128 * memory_bytes as u128 / default.memory_bytes as u128) as usize;
+        let (chunk_bytes, chunk_records) = (part(default.chunk_bytes).max(1), part(default.chunk_records).max(1));
+        Self { chunk_bytes, chunk_records, memory_bytes, ..default }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -57,5 +67,18 @@ impl Default for Config {
             retry_longest: Duration::from_secs(5),
             stop_grace: Duration::from_secs(5),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_grow_with_the_memory() {
+        let sizes = |config: Config| (config.memory_bytes, config.chunk_bytes, config.chunk_records);
+        assert_eq!(sizes(Config::with_memory(28 << 20)), sizes(Config::default()));
+        assert_eq!(sizes(Config::with_memory(280 << 20)), (280 << 20, 120 << 20, 500_000));
+        assert_eq!(sizes(Config::with_memory(7 << 20)), (7 << 20, 3 << 20, 12_500));
     }
 }

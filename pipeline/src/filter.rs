@@ -1,6 +1,7 @@
 //! The never-seen filter: which identities a lane has certainly never written, without asking the index.
 //!
-//! A Bloom filter that grows in layers, each twice as large as the one before and filled to 16 bits per key. A false
+//! A Bloom filter that grows in layers filled to 16 bits per key: while it is small each is twice as large as the one
+//! before, so that they are few; then each holds half of what is there, because memory is what a large one costs. A false
 //! positive costs one look-up in the index; a false negative would make a second row, and cannot happen: keys are
 //! only ever added, and a layer answers for everything put into it.
 
@@ -13,6 +14,10 @@ const BITS_PER_KEY: usize = 16;
 const HASHES: u32 = 11;
 /// Keys of the smallest layer (8 KiB).
 const SMALLEST: usize = 4_096;
+/// Keys from which on a filter is large (512 KiB).
+const LARGE: usize = 1 << 18;
+/// A new layer of a large filter holds one key for so many that are there.
+const LARGE_GROWS_BY: usize = 2;
 
 /// Which identities may have been written before.
 #[derive(Debug)]
@@ -57,14 +62,20 @@ impl SeenFilter {
             return;
         }
         if self.layers.last().is_none_or(|layer| layer.len >= layer.capacity) {
-            let capacity = self.layers.last().map_or(SMALLEST, |layer| layer.capacity * 2);
-            self.layers.push(Layer::new(capacity));
+            self.layers.push(Layer::new(self.next_capacity()));
         }
         if let Some(layer) = self.layers.last_mut() {
             layer.bits.insert_hash(hash_of(identity));
             layer.len += 1;
             self.len += 1;
         }
+    }
+
+    fn next_capacity(&self) -> usize {
+        if self.len >= LARGE {
+            return self.len / LARGE_GROWS_BY;
+        }
+        self.layers.last().map_or(SMALLEST, |layer| layer.capacity * 2)
     }
 
     /// Keys that took room, which is the number inserted but for false positives.
@@ -135,5 +146,18 @@ mod tests {
         assert!(wrong < 2_000, "{wrong} of {keys} unknown keys would be looked up");
         let bits = filter.bytes() * 8 / usize::try_from(keys).unwrap();
         assert!(bits <= 2 * BITS_PER_KEY + 8, "{bits} bits per key");
+    }
+
+    /// As after a start: full when it is opened, and then the first new key comes.
+    #[test]
+    fn a_large_one_that_grows_takes_half_as_much_again() {
+        let (keys, more) = (LARGE as u64 + 1_000, 5_000);
+        let mut filter = SeenFilter::with_capacity(LARGE + 1_000);
+        (0..keys).for_each(|n| filter.insert(&spread(n)));
+        let full = filter.bytes();
+        (keys..keys + more).for_each(|n| filter.insert(&spread(n)));
+        assert!((0..keys + more).all(|n| filter.may_contain(&spread(n))));
+        let grown = filter.bytes();
+        assert!(grown > full && grown * 100 <= full * 151, "from {full} to {grown} bytes");
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     chunk::RawChunk,
+    chunking::{Gathered, Room},
     context::{BUDGET_UNIT, Context},
     trouble::{Trouble, patiently},
 };
@@ -14,10 +15,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tributary_backends::log::{FetchLimit, PartitionReader};
 
-/// Bytes of one read while a lane is waiting for its first message: what an idle lane holds of the budget.
-const FIRST_READ: usize = 256 * 1024;
-/// Bytes of one read after that.
-const READ: usize = 4 * 1024 * 1024;
 /// Pause between reads ahead, so that they are few and large.
 const READ_AHEAD_PAUSE: Duration = Duration::from_millis(10);
 /// Patience of a read for messages that are known to be there.
@@ -48,9 +45,7 @@ impl Intake {
             () = stop.cancelled() => return Ok(None),
             gathered = self.gather(reader) => gathered?,
         }
-        // A lane that is behind does not wait: it would land a chunk each interval, however quick it is.
-        let pause = if self.is_whole() { Duration::ZERO } else { self.context.config.commit_interval };
-        self.due = Instant::now() + pause;
+        self.due = Instant::now() + self.so_far().pause(&self.context.config);
         self.cramped = false;
         Ok(Some(std::mem::take(&mut self.gathered)))
     }
@@ -85,26 +80,21 @@ impl Intake {
 
     /// Nothing more may be added.
     fn is_full(&self) -> bool {
-        self.cramped || self.is_whole()
+        self.cramped || self.so_far().is_whole(&self.context.config)
     }
 
-    /// As large as a chunk may be.
-    fn is_whole(&self) -> bool {
-        let config = &self.context.config;
-        self.gathered.bytes >= config.chunk_bytes || self.gathered.messages.len() >= config.chunk_records
+    fn so_far(&self) -> Gathered {
+        Gathered { records: self.gathered.messages.len(), bytes: self.gathered.bytes }
     }
 
     /// Reads once; how many messages came.
     async fn read(&mut self, reader: &mut dyn PartitionReader, max_wait: Duration) -> Result<usize, Trouble> {
-        let config = &self.context.config;
         let empty = self.gathered.messages.is_empty();
-        let room = config.chunk_bytes.saturating_sub(self.gathered.bytes);
-        let max_bytes = room.min(if empty { FIRST_READ } else { READ }).clamp(1, config.memory_bytes.max(1));
+        let Room { records: max_messages, bytes: max_bytes } = self.so_far().room(&self.context.config);
         let Some(mut permit) = self.reserve(max_bytes, empty).await? else {
             self.cramped = true;
             return Ok(0);
         };
-        let max_messages = config.chunk_records.saturating_sub(self.gathered.messages.len()).max(1);
         let limit = FetchLimit { max_bytes, max_messages, max_wait };
         let messages = patiently!(self.context.patience, "reading records from the log", reader.fetch(limit))?;
         let bytes: usize = messages.iter().map(|message| message.key.len() + message.value.len()).sum();

@@ -6,6 +6,7 @@
 
 use crate::{
     chunk::{Committed, DedupedChunk, TableChunk, WrittenChunk},
+    chunking::landed_before,
     context::Context,
     dedup::{self, IdentityMap, Outcomes, Seen},
     filter::SeenFilter,
@@ -152,7 +153,7 @@ impl LaneTable {
     /// Step 1: what is new in the chunk, and what it replaces. `None` when the table has all of it.
     async fn resolve(&mut self, chunk: &TableChunk) -> Result<Option<DedupedChunk>, Attempt> {
         let position = self.position();
-        let skipped = chunk.offsets.partition_point(|offset| *offset < position);
+        let skipped = landed_before(&chunk.offsets, position);
         let dead = chunk.dead.iter().filter(|offset| **offset >= position).count() as u64;
         self.context.metrics.replayed.inc_by(skipped as u64);
         let seen: Vec<Seen> = chunk.seen.get(skipped..).unwrap_or_default().to_vec();

@@ -3,7 +3,8 @@
 //! A record's way through this crate, in the order in which it is read:
 //!
 //! 1. [`Pipeline::run`] joins the consumer groups (`consumer`) and runs a task for each assigned partition.
-//! 2. `lane` is the task for one partition of topic `records`; `intake` cuts it into chunks that grow with the lag.
+//! 2. `lane` is the task for one partition of topic `records`; `intake` cuts it into chunks that grow with the lag, by the
+//!    rules in [`chunking`].
 //! 3. `chunk` has the type of each stage: `RawChunk` → `NormalizedChunk` (`normalize`: frames to columns, grouped by
 //!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
 //! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, and
@@ -28,6 +29,7 @@
 
 pub mod check;
 mod chunk;
+pub mod chunking;
 pub mod config;
 mod consumer;
 mod context;
@@ -42,7 +44,7 @@ mod lane_table;
 pub mod metrics;
 mod normalize;
 mod open_tables;
-mod passage;
+pub mod passage;
 mod pipeline;
 mod say;
 mod small_topics;

@@ -1,6 +1,8 @@
 //! The tables that a lane has open: a bounded number, the one not used for longest goes first.
 
-use crate::{chunk::TableChunk, context::Context, lane_table::LaneTable, say, trouble::Trouble};
+use crate::{
+    chunk::TableChunk, chunking::smallest_first, context::Context, lane_table::LaneTable, say, trouble::Trouble,
+};
 use futures::{TryStreamExt, stream::FuturesUnordered};
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,11 +24,10 @@ impl OpenTables {
         Self { context, lane, tables: HashMap::new(), uses: 0 }
     }
 
-    /// Lands each table's part of a chunk, a few at a time, and says so of each as soon as it has. The smallest go first:
-    /// a tenant waits only for tables that have less to do than its own, and for none that has more. A table is taken out while it is worked on: when that ends
-    /// in trouble it is opened afresh the next time.
+    /// Lands each table's part of a chunk, a few at a time and the smallest first, and says so of each as soon as it has. A
+    /// table is taken out while it is worked on: when that ends in trouble it is opened afresh the next time.
     pub(crate) async fn land(&mut self, mut parts: Vec<TableChunk>) -> Result<(), Trouble> {
-        parts.sort_by_key(|part| part.rows.num_rows());
+        smallest_first(&mut parts, |part| part.rows.num_rows());
         let at_once = self.context.config.concurrent_tables.max(1);
         let mut working = FuturesUnordered::new();
         for part in parts {

@@ -11,25 +11,27 @@ use tributary_backends::log::Progress;
 /// What a look at the log found, in this order: the lanes first, so that what they had said by then is below the end of
 /// the events.
 #[derive(Debug, Clone)]
-pub(crate) struct Look {
+pub struct Look {
     /// Of the wall clock, microseconds since the Unix epoch; taken before the rest.
-    pub(crate) at: i64,
-    pub(crate) lanes: Vec<Progress>,
-    pub(crate) events: Vec<Progress>,
+    pub at: i64,
+    /// How far the lanes are.
+    pub lanes: Vec<Progress>,
+    /// How far the facts are that lanes have said.
+    pub events: Vec<Progress>,
 }
 
 /// Up to when it is known what has landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Settled {
+pub struct Settled {
     /// Microseconds since the Unix epoch.
-    pub(crate) until: i64,
+    pub until: i64,
     /// Some partition stands still and was not waited for: what it holds may land once that is mended.
-    pub(crate) but_for_some: bool,
+    pub but_for_some: bool,
 }
 
 /// What was seen of the log so far.
 #[derive(Debug)]
-pub(crate) struct Passage {
+pub struct Passage {
     /// A partition that does not move for so long is not waited for.
     patience: Duration,
     looks: VecDeque<Look>,
@@ -48,12 +50,13 @@ struct Moved {
 const LOOKS: usize = 128;
 
 impl Passage {
-    pub(crate) fn new(patience: Duration) -> Self {
+    /// Nothing was seen yet. What does not move for `patience` although it has something to do is not waited for.
+    pub fn new(patience: Duration) -> Self {
         Self { patience, looks: VecDeque::new(), lanes: Vec::new(), events: Vec::new() }
     }
 
     /// Takes a new look; up to when it is settled what has landed, if that is known of any time.
-    pub(crate) fn observe(&mut self, look: Look) -> Option<Settled> {
+    pub fn observe(&mut self, look: Look) -> Option<Settled> {
         follow(&mut self.lanes, &look.lanes, look.at);
         follow(&mut self.events, &look.events, look.at);
         let some_stand = |moved: &[Moved], now: &[Progress]| {

@@ -118,7 +118,9 @@ impl LaneLag {
 
     /// Records per second since the lane has been busy, as far as the window goes back.
     fn rate(&mut self, now: &Look, waited: Duration) -> Option<f64> {
-        if waited < self.overdue() || waited.is_zero() {
+        // One that was busy stays so for longer, or a door would open at the first chunk after it was shut.
+        let overdue = if self.busy_since.is_some() { self.overdue() / 2 } else { self.overdue() };
+        if waited < overdue || waited.is_zero() {
             self.busy_since = None;
             return None;
         }

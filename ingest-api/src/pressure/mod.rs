@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tributary_backends::log::{LogError, RecordLog, Topic};
+use tributary_backends::log::{Progress, RecordLog, Topic};
 use tributary_schemas::identity::Lanes;
 
 /// The group that takes records to the lake.
@@ -42,6 +42,14 @@ pub struct Pressure {
     lanes: RwLock<Vec<Door>>,
     flows: Mutex<Flows>,
     metrics: LaneMetrics,
+}
+
+/// What was seen of the lanes so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    lanes: Vec<LaneLag>,
+    /// When, since the looking began.
+    last: Duration,
 }
 
 /// Who is let into a lane.
@@ -95,18 +103,16 @@ impl Pressure {
             return std::future::pending().await;
         }
         let started = Instant::now();
-        let mut last = started;
         let mut pauses = interval((self.limit / LOOKS_PER_LIMIT).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         pauses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut lanes = Vec::new();
+        let mut seen = Seen::default();
         let mut blind = false;
         loop {
             pauses.tick().await;
-            match self.look(log, started, &mut lanes).await {
-                Ok(standings) => {
+            match log.progress(GROUP, Topic::Records).await {
+                Ok(progress) => {
                     blind = false;
-                    self.tell(standings, settled, last.elapsed());
-                    last = Instant::now();
+                    self.observe(&mut seen, &progress, started.elapsed(), settled);
                 }
                 // What was known goes on to hold: without the log nothing is accepted anyway.
                 Err(error) if !blind => {
@@ -118,19 +124,15 @@ impl Pressure {
         }
     }
 
-    async fn look(
-        &self,
-        log: &dyn RecordLog,
-        started: Instant,
-        lanes: &mut Vec<LaneLag>,
-    ) -> Result<Vec<Standing>, LogError> {
-        let progress = log.progress(GROUP, Topic::Records).await?;
-        let at = started.elapsed();
-        lanes.resize_with(progress.len(), || LaneLag::new(self.limit));
-        let look = |(lane, progress): (&mut LaneLag, &tributary_backends::log::Progress)| {
+    /// Takes a look at all lanes, so long after the looking began: from now on requests go by it.
+    pub fn observe(&self, seen: &mut Seen, progress: &[Progress], at: Duration, settled: &Lanes) {
+        seen.lanes.resize_with(progress.len(), || LaneLag::new(self.limit));
+        let look = |(lane, progress): (&mut LaneLag, &Progress)| {
             lane.observe(Look { at, done: progress.done, high: progress.high })
         };
-        Ok(lanes.iter_mut().zip(&progress).map(look).collect())
+        let standings = seen.lanes.iter_mut().zip(progress).map(look).collect();
+        let passed = at.saturating_sub(std::mem::replace(&mut seen.last, at));
+        self.tell(standings, settled, passed);
     }
 
     /// Makes the outcome known to requests, to the metrics, and in the log when a lane begins or ends to refuse.

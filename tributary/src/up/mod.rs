@@ -106,6 +106,18 @@ pub struct LaneArgs {
     /// A batch that has not landed after this long is FAILED until it lands after all
     #[arg(long, env = "TRIBUTARY_LANDING_DEADLINE", value_name = "TIME", default_value = "10m", value_parser = cli::duration)]
     pub landing_deadline: Duration,
+    /// Least time between two commits of a lane that keeps up: longer means fewer commits and larger files, and a record
+    /// waits up to this long before anyone can see it
+    #[arg(long, env = "TRIBUTARY_COMMIT_INTERVAL", value_name = "TIME", default_value = "300ms", value_parser = cli::duration)]
+    pub commit_interval: Duration,
+    /// Tables that a lane keeps open: each costs its list of files and 2 to 3 bytes a key; one that is opened again costs a
+    /// read of its part of the key index
+    #[arg(long, env = "TRIBUTARY_OPEN_TABLES", value_name = "N", default_value_t = 64)]
+    pub open_tables: u32,
+    /// MiB of messages that all lanes of this process hold at once; a chunk has three sevenths of it at most, and landing
+    /// it takes about five times as much as it has
+    #[arg(long, env = "TRIBUTARY_LANE_MEMORY", value_name = "MIB", default_value_t = 28, value_parser = clap::value_parser!(u32).range(7..=65_536))]
+    pub lane_memory: u32,
 }
 
 /// What each of these processes has.

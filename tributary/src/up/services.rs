@@ -147,8 +147,10 @@ fn reason(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
 fn new_pipeline(args: &LaneArgs, backends: &Backends, registry: &mut Registry) -> Pipeline {
     let config = tributary_pipeline::Config {
         landing_deadline: args.landing_deadline,
+        commit_interval: args.commit_interval,
+        open_tables: args.open_tables as usize,
         stop_grace: LANES_ENDED_BY - LANDED_BY,
-        ..Default::default()
+        ..tributary_pipeline::Config::with_memory(args.lane_memory as usize * 1024 * 1024)
     };
     let state = &backends.state;
     Pipeline::new(backends.log.clone(), state.tables.clone(), state.lake.clone(), state.world.clone(), config, registry)

@@ -1,4 +1,5 @@
-//! Consumer groups inside one process: who reads which partition.
+//! Consumer groups inside one process: who reads which partition. Pure: told who comes and goes, it says who has to give
+//! up what and who gets it.
 //!
 //! Partitions move one at a time and never have two owners: the old owner is told, finishes, and drops its
 //! [`Release`](crate::log::Release); only then is its lease fenced and the partition given to the next one.

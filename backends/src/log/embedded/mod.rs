@@ -33,7 +33,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod group;
-mod groups;
+pub mod groups;
 mod id;
 mod mark;
 mod offsets;
