@@ -299,7 +299,8 @@ pub async fn a_former_owner_is_fenced(factory: &dyn Factory) {
     }
     drop(second);
     assert!(matches!(new.commit(5).await, Err(LogError::Fenced { .. })), "who left the group is fenced too");
-    assert_eq!(log.committed("g", TOPIC, partition).await.unwrap(), None);
+    let committed = log.committed("g", TOPIC, partition).await.unwrap();
+    assert!(matches!(committed, None | Some(0)), "at most where it began: {committed:?}");
     // What else the first was to give up it may get back too.
     drop(readers);
     loop {

@@ -157,7 +157,7 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     /// What the partition holds now.
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError>;
 
-    /// The group's committed offset, if it ever committed one.
+    /// The group's committed offset, if it ever committed one. Some logs commit where a group begins.
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError>;
 
     /// How far the group is in each partition of the topic, in the order of their numbers. Made to be asked every other

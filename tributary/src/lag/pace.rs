@@ -12,6 +12,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(500);
 /// Moving nothing for this long although something waits is no pause between two chunks.
 pub const STANDSTILL: Duration = Duration::from_secs(5);
+/// Who has not looked for so long, which is longer than a look can take, was paused, and does not know what happened when.
+const AWAY: Duration = Duration::from_secs(15);
 /// Looks that are kept.
 const LOOKS: usize = 256;
 
@@ -67,7 +69,8 @@ impl Pace {
         let rate = match self.busy_since {
             _ if !waits => None,
             _ if still >= STANDSTILL => Some(0.0),
-            Some(since) => self.per_second(since, at, |look| look.done),
+            // Up to when it last moved: what has been done since then of the next chunk cannot be seen.
+            Some(since) => self.per_second(since, self.still_since, |look| look.done),
             None => None,
         };
         let throughput = self.per_second(Duration::ZERO, at, |look| look.done);
@@ -81,8 +84,10 @@ impl Pace {
             return;
         };
         if now.done > last.done {
-            let rested = last.done >= last.high || now.at.saturating_sub(self.still_since) >= STANDSTILL;
-            if rested || self.busy_since.is_none() {
+            let rested = last.done >= last.high || last.at.saturating_sub(self.still_since) >= STANDSTILL;
+            if now.at.saturating_sub(last.at) >= AWAY {
+                self.busy_since = Some(now.at);
+            } else if rested || self.busy_since.is_none() {
                 self.busy_since = Some(last.at);
             }
             self.still_since = now.at;
@@ -142,6 +147,14 @@ mod tests {
         let expected =
             Reading { throughput: Some(0.0), arrivals: Some(0.0), rate: None, still: Duration::ZERO, waited: nothing };
         assert_eq!(reading, expected);
+    }
+
+    #[test]
+    fn who_looked_away_measures_from_the_moment_that_it_sees_something_move() {
+        let before = (0..10).map(|n| at(n, 0, 10_000));
+        let first = at(40, 1_000, 10_000);
+        assert_eq!(after(before.clone().chain([first])).rate, None);
+        assert_eq!(after(before.chain([first, at(42, 3_000, 10_000)])).rate, Some(1_000.0));
     }
 
     #[test]

@@ -96,6 +96,8 @@ where
         .set("fetch.message.max.bytes", ONLOOKER_FETCH)
         .set("queued.min.messages", "1")
         .set("queued.max.messages.kbytes", "4096")
+        // By default a queue that is not empty is not filled for a second.
+        .set("fetch.queue.backoff.ms", "10")
         .set("fetch.wait.max.ms", "20")
         .set("message.max.bytes", options.max_message_bytes.to_string());
     create(&config, context)

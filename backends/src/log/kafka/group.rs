@@ -5,15 +5,17 @@
 //! The confirmation starts the second round, in which the partition gets its new owner. All other partitions keep
 //! being read the whole time.
 
-use super::{Kafka, Shared, clients, committed, lease::Lease, lease::Session, reader::Reader, reports::Reports};
+use super::{
+    Kafka, Shared, clients, committed, lease::Lease, lease::Session, native, reader::Reader, reports::Reports,
+};
 use crate::log::{Change, LogError, Member, Release, Topic};
 use async_trait::async_trait;
 use rdkafka::{
     ClientContext, Statistics,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::KafkaError,
-    topic_partition_list::TopicPartitionList,
+    topic_partition_list::{Offset, TopicPartitionList},
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use std::{
@@ -333,15 +335,28 @@ impl Membership {
         }
     }
 
-    /// The committed offset of each new partition, or else its low watermark.
+    /// The committed offset of each new partition, or else its low watermark, which is committed then: tools that show lag
+    /// know none of a partition that nobody has committed.
     fn positions(&self) -> Result<Vec<(u32, i64)>, LogError> {
         let partitions: Vec<u32> = self.unplaced.iter().copied().collect();
         let known = committed(&self.session.coordinator, &self.session.topic, &partitions)?;
-        let position = |partition: u32| match known.get(&partition) {
-            Some(offset) => Ok(*offset),
-            None => self.kafka.watermarks(self.topic, partition).map(|marks| marks.low),
+        let mut begun = TopicPartitionList::new();
+        let mut position = |partition: u32| -> Result<i64, LogError> {
+            if let Some(offset) = known.get(&partition) {
+                return Ok(*offset);
+            }
+            let low = self.kafka.watermarks(self.topic, partition)?.low;
+            // Only offsets that librdkafka knows are set, which it cannot refuse.
+            let _ = begun.add_partition(&self.session.topic, native(partition)).set_offset(Offset::Offset(low));
+            Ok(low)
         };
-        partitions.into_iter().map(|partition| Ok((partition, position(partition)?))).collect()
+        let places = partitions.into_iter().map(|partition| Ok((partition, position(partition)?)));
+        let places = places.collect::<Result<Vec<_>, LogError>>()?;
+        if begun.count() > 0 {
+            // Nothing rests on it: whoever comes next finds the same.
+            let _ = self.session.coordinator.commit(&begun, CommitMode::Async);
+        }
+        Ok(places)
     }
 
     fn report(&self, error: &KafkaError) {
