@@ -53,6 +53,7 @@ MEASURED = {
     "zstd_bytes": (BENCHES, r"the same with Zstandard: (\d+) bytes"),
     "land_cpu": (BENCHES, r"land from Kafka to MinIO.*?\| 500,000 \| ([\d.]+) \|"),
     "land_rate": (BENCHES, r"land from Kafka to MinIO.*?\| [\d.]+ \| [\d.]+ \| ([\d,]+) \|"),
+    "commit_ms": (BENCHES, r"receiving included\): ([\d.]+) ms a commit"),
     "scan_seconds": (BENCHES, r"restart on 10 million keys until a record has landed: ([\d.]+) s"),
     "idle_64_lanes": (BENCHES, r"idle `pipeline` with 64 lanes: ([\d.]+) % of a core"),
 }
@@ -153,6 +154,10 @@ class Commits:
         self.puts = self.per_second * self.puts_each
         self.gets = self.per_second * self.gets_each
         self.price = MONTH * (self.puts * v["put_price"] + self.gets * v["get_price"])
+        self.cores = self.per_second * v["commit_ms"] / 1_000
+        # A statement for each partition of the index that the keys of a commit fall into.
+        buckets = 2 ** v["bucket_bits"]
+        self.index_writes = self.per_second * max(distinct(self.records, buckets), self.records / v["index_batch"])
         self.files_a_day = self.per_second * v["files_per_commit"] * 86_400 / v["workspaces"]
 
 
@@ -160,6 +165,7 @@ def throughput(v):
     rate, requests = v["records_per_second"], v["records_per_second"] / v["records_per_request"]
     serve, land = rate * v["accept_cpu"] / 1e6, rate * v["land_cpu"] / 1e6
     processes = lambda cpu: math.ceil(cpu / v["busy"] / v["cores"])
+    commits = Commits(v, v["commit_interval"]).cores
     wire = rate * v["log_bytes"]
     days = v["retention_days"]
     return [
@@ -169,7 +175,8 @@ def throughput(v):
         ("CPU of `serve`", f"{commas(serve)} cores", "records × accept_cpu"),
         ("processes of `serve`", f"{processes(serve)} `serve`", "cores at `busy`"),
         ("CPU of `pipeline`", f"{commas(land)} cores landing", "records × land_cpu"),
-        ("processes of `pipeline`", f"{processes(land)} `pipeline`", "likewise; memory asks for more, see below"),
+        ("CPU of its commits", f"{commas(commits)} cores committing", "commits × commit_ms, at commit_interval"),
+        ("processes of `pipeline`", f"{processes(land + commits)} `pipeline`", "likewise; memory asks for more, see below"),
         ("one lane lands", f"{commas(v['land_rate'])} records/s", "measured, on two cores shared with the servers"),
         ("lanes that the rate needs", f"{math.ceil(rate / v['land_rate'])} lanes", "records / that"),
         ("into Kafka", f"{size(wire)}/s", "records × log_bytes, before copies"),
@@ -215,7 +222,7 @@ def bill(v):
         memory = f", `--lane-memory {chunk / v['chunk_mib'] * v['memory_mib']:.0f}`" if chunk else ""
         name = f"{interval:g} s{memory}"
         rows.append((name, commas(c.per_second), commas(c.records), commas(c.puts), commas(c.gets),
-                     f"{commas(c.price)} USD", commas(c.files_a_day)))
+                     f"{commas(c.price)} USD", commas(c.files_a_day), commas(c.index_writes), commas(c.cores)))
     return rows
 
 
@@ -239,7 +246,7 @@ def index(v):
     entry = v["key_bytes"] + v["location_bytes"]
     buckets = 2 ** v["bucket_bits"]
     c = Commits(v, v["commit_interval"])
-    statements = c.per_second * max(distinct(c.records, buckets), c.records / v["index_batch"])
+    statements = c.index_writes
     whole = c.per_second * math.ceil(c.records / v["index_batch"])
     lookups = c.per_second * distinct(c.records * v["overwritten"], buckets)
     largest = v["keys"] * v["largest_share"] / v["spread"]
@@ -311,7 +318,7 @@ def inputs_table(v):
 
 def tables(v):
     head = ("figure", "value", "how")
-    price = ("commit interval", "commits/s", "records each", "PUT/s", "GET/s", "a month", "files a day and table")
+    price = ("commit interval", "commits/s", "records each", "PUT/s", "GET/s", "a month", "files a day and table", "index writes/s", "cores")
     made = {name: table(head, rows(v)) for name, rows in
             {"throughput": throughput, "lanes": lanes, "growth": growth, "index": index, "filters": filters,
              "shared": shared}.items()}

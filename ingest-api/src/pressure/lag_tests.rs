@@ -85,6 +85,22 @@ fn a_lane_that_stands_still_refuses_when_the_limit_is_over() {
     assert_eq!(world.last.refused, None, "all of it is done: {:?}", world.last);
 }
 
+/// The first chunk after it was shut makes the oldest record a little younger than what is overdue; the lane is as far
+/// behind as before.
+#[test]
+fn a_door_that_was_shut_stays_so_until_the_lane_is_down_to_the_mark() {
+    for (percent, commit_every) in (150..=400).step_by(5).flat_map(|percent| [(percent, 1), (percent, 2), (percent, 3)])
+    {
+        let mut world = World::new(1_000, commit_every);
+        while world.tick(10 * percent).crowded.is_none() {}
+        while world.last.crowded.is_some() {
+            world.tick(0);
+        }
+        let mark = LIMIT.as_secs_f64() / 8.0 + (3 * TICK) as f64;
+        assert!(world.backlog() <= mark, "{percent} %, {commit_every}: it opens {} s behind", world.backlog());
+    }
+}
+
 /// This process starts in front of a backlog: nothing is known of the past.
 #[test]
 fn a_start_in_front_of_a_backlog() {

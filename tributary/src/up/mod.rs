@@ -107,7 +107,7 @@ pub struct LaneArgs {
     #[arg(long, env = "TRIBUTARY_LANDING_DEADLINE", value_name = "TIME", default_value = "10m", value_parser = cli::duration)]
     pub landing_deadline: Duration,
     /// Least time between two commits of a lane that keeps up: longer means fewer commits and larger files, and a record
-    /// waits up to this long before anyone can see it
+    /// waits up to this long before anyone can see it. Keep it well below a quarter of --max-lag
     #[arg(long, env = "TRIBUTARY_COMMIT_INTERVAL", value_name = "TIME", default_value = "300ms", value_parser = cli::duration)]
     pub commit_interval: Duration,
     /// Tables that a lane keeps open: each costs its list of files and 2 to 3 bytes a key; one that is opened again costs a
