@@ -23,7 +23,7 @@ use agenda::Ms;
 use figures::Promises;
 use fleet::Cause;
 use std::collections::BTreeSet;
-use world::{Act, Away, LANES, RECORDS, WATCH_EVERY, World};
+use world::{Act, Away, LANES, Plan, RECORDS, WATCH_EVERY, World};
 
 const SECOND: Ms = 1_000;
 
@@ -52,8 +52,8 @@ fn seconds(ms: Ms) -> String {
 #[test]
 fn a_flood_takes_its_part_and_no_more() {
     each_seed(|seed| {
-        let (until, flood) = (240 * SECOND, (30 * SECOND, 180 * SECOND));
-        let mut world = World::new(seed, 1, 2, until);
+        let (until, flood) = (210 * SECOND, (20 * SECOND, 150 * SECOND));
+        let mut world = World::new(seed, Plan { spread: 1, processes: 20, doors: 2, until });
         let floods = far_apart(&world, 10);
         for number in &floods {
             let sender = &mut world.senders[*number];
@@ -129,7 +129,7 @@ fn assert_kept(promises: &Promises, least: usize, usual: std::ops::RangeInclusiv
 fn whoever_comes_goes_dies_or_sleeps_no_record_is_lost_or_doubled() {
     each_seed(|seed| {
         let until = 265 * SECOND;
-        let mut world = World::new(seed, 2, 1, until);
+        let mut world = World::new(seed, Plan { spread: 2, processes: 20, doors: 1, until });
         world.open_doors();
         let acts = [
             (40, Act::Join),
@@ -200,7 +200,7 @@ fn whoever_comes_goes_dies_or_sleeps_no_record_is_lost_or_doubled() {
 fn an_outage_is_held_at_the_door_and_drains_as_told() {
     each_seed(|seed| {
         let (until, away, back) = (280 * SECOND, 20 * SECOND, 160 * SECOND);
-        let mut world = World::new(seed, 1, 1, until);
+        let mut world = World::new(seed, Plan { spread: 1, processes: 20, doors: 1, until });
         world.open_doors();
         world.looks_at_lag = true;
         world.at(away, Act::Store(Away::Begins));
@@ -240,7 +240,7 @@ fn more_lanes_make_one_table_quicker_only_as_long_as_they_do_not_meet() {
     each_seed(|seed| {
         let messages = 200;
         let rate = |spread: u32| {
-            let mut world = World::new(seed, spread, 1, 0);
+            let mut world = World::new(seed, Plan { spread, processes: 1, doors: 1, until: 0 });
             (0..messages).for_each(|_| world.append(0));
             let took = world.drain(600 * SECOND) as f64 / 1_000.0;
             let share = world.figures.conflicts as f64 / world.lake.commits as f64;

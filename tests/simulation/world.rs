@@ -22,7 +22,6 @@ pub(crate) const LANES: u32 = 1_000;
 const WORKSPACES: usize = 4_000;
 /// Requests per second of all of them: a million records.
 const REQUESTS: Ms = 250;
-const PROCESSES: usize = 20;
 /// `--max-lag`.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks of the watch over the lag.
@@ -31,6 +30,19 @@ pub(crate) const WATCH_EVERY: Ms = 2_000;
 const SWEEP_EVERY: Ms = 16_000;
 /// `--landing-deadline`.
 const DEADLINE: Duration = Duration::from_secs(600);
+
+/// What a world begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Lanes of each workspace.
+    pub(crate) spread: u32,
+    /// Processes of the pipeline.
+    pub(crate) processes: usize,
+    /// Processes of the API.
+    pub(crate) doors: usize,
+    /// Senders send until then.
+    pub(crate) until: Ms,
+}
 
 /// Something that happens to the fleet or the store.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +84,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Twenty processes, and senders who send until `until`; so many lanes for each workspace, and
-    /// so many processes of the API.
-    pub(crate) fn new(seed: u64, spread: u32, doors: usize, until: Ms) -> Self {
+    pub(crate) fn new(seed: u64, Plan { spread, processes, doors, until }: Plan) -> Self {
         let (every, lanes) = (WORKSPACES as Ms * 1_000 / REQUESTS, Lanes { partitions: LANES, spread });
         let sender = |number| Sender::new(number, every, (0, until), &lanes);
         let mut world = Self {
@@ -95,7 +105,7 @@ impl World {
             acts: Vec::new(),
             passage: Passage::new(DEADLINE),
         };
-        for _ in 0..PROCESSES {
+        for _ in 0..processes {
             world.join(Cause::Started);
         }
         world.agenda.plan(WATCH_EVERY, Event::Watch);
