@@ -73,7 +73,6 @@ CONSTANTS = {
     "bucket_bits": ("backends/src/tables/cql/layout.rs", r"const BITS: i32 = (\d+);"),
     "most_bucket_bits": ("backends/src/tables/cql/layout.rs", r"const MOST_BITS: i32 = (\d+);"),
     "index_batch": ("backends/src/tables/cql/index.rs", r"const WRITE: usize = (\d+);"),
-    "index_read": ("backends/src/tables/cql/index.rs", r"const READ: usize = (\d+);"),
     "fact_width": ("backends/src/tables/cql/batches.rs", r"const WIDTH: usize = (\d+);"),
     "prefetch_shift": ("backends/src/log/kafka/options.rs", r"prefetch_bytes: 4 << (\d+),"),
     "retention_days": ("backends/src/log/kafka/options.rs", r"retention_age: Duration::from_secs\((\d+) \* 24 \* 3_600\)"),
@@ -99,7 +98,12 @@ def inputs(overrides):
         name, _, value = text.partition("=")
         if name not in values or not value:
             sys.exit(f"{text!r} is no NAME=VALUE; names are: {', '.join(sorted(values))}")
-        values[name] = float(value)
+        try:
+            values[name] = float(value)
+        except ValueError:
+            sys.exit(f"{text!r}: {value!r} is no number")
+        if not values[name] > 0:
+            sys.exit(f"{text!r}: it must be more than 0")
     return values
 
 
@@ -341,8 +345,10 @@ def quoted(page, known):
 
 def main(arguments):
     flags = [text for text in arguments if text.startswith("--")]
+    if "--help" in flags:
+        return print(__doc__.strip())
     if flags and flags[0] not in ("--check", "--write"):
-        sys.exit(__doc__.strip())
+        sys.exit(f"there is no {flags[0]}: see --help")
     if flags and len(arguments) > 1:
         sys.exit("SCALING.md is about one scenario: no NAME=VALUE with --check and --write")
     made = tables(inputs([text for text in arguments if not text.startswith("--")]))
