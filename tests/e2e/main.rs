@@ -12,6 +12,7 @@ mod writers;
 mod alerts;
 mod attachments;
 mod batches;
+mod bench;
 #[cfg(feature = "cluster")]
 #[expect(dead_code, reason = "the tests of the log use more of it")]
 #[path = "../services/registry.rs"]

@@ -1,6 +1,6 @@
 //! The command line's grammar. What each command does is in the module of its name.
 
-use crate::{batches, cluster::ScyllaArgs, keys, lag, lake, logging, send, settings, up};
+use crate::{batches, bench, cluster::ScyllaArgs, keys, lag, lake, logging, send, settings, up};
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -51,6 +51,8 @@ pub enum Command {
     /// Find, check and repair the lake's tables
     #[command(subcommand)]
     Lake(lake::LakeCommand),
+    /// Send synthetic records at a rate, and report throughput, latency, lag and freshness
+    Bench(Box<bench::BenchArgs>),
     /// Show the settings in force and where each comes from
     Config(settings::ConfigArgs),
 }

@@ -5,6 +5,7 @@
 //! | [`up`] | `up`: API, pipeline and lake in one process; `serve` and `pipeline`: its halves |
 //! | [`backends`] | log, tables and lake, opened from one set of flags; [`cluster`] those on servers |
 //! | [`send`] | `send`: the reference client |
+//! | [`bench`] | `bench`: synthetic load at a rate, and what it did |
 //! | [`batches`] | `batches …`: what the API says about batches |
 //! | [`keys`], [`lake`] | commands on embedded state, through [`control`]: in the running process, or in this one |
 //! | [`lag`] | `lag`: what waits, where, since when and for whom; also its metrics |
@@ -14,6 +15,7 @@
 
 mod backends;
 mod batches;
+mod bench;
 mod certificates;
 mod cli;
 mod cluster;
@@ -80,6 +82,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lag(args) => lag::run(args).await,
         Command::Lake(command) => lake::run(command).await,
         Command::Send(args) => send::run(args).await,
+        Command::Bench(args) => bench::run(*args).await,
         Command::Config(args) => settings::explain(&args, cli.config.as_deref()),
     }
 }

@@ -1,7 +1,6 @@
 //! One batch → one answer, however many tries that takes.
 
 use super::{
-    SendArgs,
     plan::Batch,
     retry::{Policy, Verdict, verdict},
 };
@@ -12,7 +11,10 @@ use std::{io::Write, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tributary_backends::world::{SystemWorld, World};
-use tributary_schemas::api::{ApiError, BatchPage, IngestAccepted, RecordError};
+use tributary_schemas::{
+    api::{ApiError, BatchPage, BatchView, IngestAccepted, RecordError},
+    batch::BatchStatus,
+};
 use url::Url;
 
 /// How bodies are compressed on the way.
@@ -60,6 +62,40 @@ pub enum SendError {
     Stopped,
 }
 
+/// One server, one key, and how to ask.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The API's address.
+    pub url: Url,
+    /// Who asks.
+    pub key: String,
+    /// Of bodies.
+    pub compression: Compression,
+    /// Idle connections kept.
+    pub parallel: usize,
+    /// For one answer.
+    pub timeout: Duration,
+    /// Since a batch's first failure.
+    pub retry_for: Duration,
+}
+
+/// How one request of perhaps several ended.
+#[derive(Debug)]
+pub struct Try<'a> {
+    /// None when there was no answer.
+    pub status: Option<u16>,
+    /// From the request's first byte to the answer's last.
+    pub took: Duration,
+    /// What was said instead of `202` or `200`.
+    pub trouble: Option<&'a str>,
+}
+
+/// Is told of every request.
+pub type Watch<'a> = &'a (dyn Fn(&Try<'_>) + Sync);
+
+/// Longest that one long poll waits.
+const LONG_POLL: u64 = 10;
+
 /// Talks to one server with one key.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -74,12 +110,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the arguments; it makes no further try once `stop` is cancelled.
+    /// A client for the target; it makes no further try once `stop` is cancelled.
     ///
     /// # Errors
     /// The address or the key cannot be used.
-    pub fn new(args: &SendArgs, stop: CancellationToken) -> anyhow::Result<Self> {
-        let mut base = args.url.clone();
+    pub fn new(target: Target, stop: CancellationToken) -> anyhow::Result<Self> {
+        let mut base = target.url;
         anyhow::ensure!(
             base.scheme() != "https",
             "--url {base}: this build speaks http only; put a TLS proxy before it"
@@ -89,25 +125,25 @@ impl Client {
             base.set_path(&format!("{}/", base.path()));
         }
         let local = base.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
-        let compression = match args.compress {
+        let compression = match target.compression {
             Compression::Auto if local => Compression::None,
             Compression::Auto => Compression::Zstd,
             chosen => chosen,
         };
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_secs(args.timeout))
-            .pool_max_idle_per_host(args.parallel)
+            .timeout(target.timeout)
+            .pool_max_idle_per_host(target.parallel)
             .build()
             .context("cannot make an HTTP client")?;
         let policy = Policy {
             first: Duration::from_millis(200),
             longest: Duration::from_secs(10),
-            give_up_after: Duration::from_secs(args.retry_for),
+            give_up_after: target.retry_for,
         };
         let (not_before, _) = watch::channel(Instant::now());
         let ingest = base.join("api/v1/ingest").context("--url cannot be used")?;
-        Ok(Self { http, ingest, key: args.key.clone(), compression, policy, stop, not_before })
+        Ok(Self { http, ingest, key: target.key, compression, policy, stop, not_before })
     }
 
     /// Sends a batch until there is an answer.
@@ -115,21 +151,60 @@ impl Client {
     /// # Errors
     /// See [`SendError`].
     pub async fn deliver(&self, batch: &Batch, idempotency_key: &str) -> Result<Answer, SendError> {
-        let (body, encoding) = self.body(batch).map_err(|error| SendError::Denied(error.to_string()))?;
-        let content_type = if batch.multiline { "application/json" } else { "application/x-ndjson" };
-        let response = self
-            .until_answered(|| {
-                let mut request = self.http.post(self.ingest.clone());
-                if let Some(encoding) = encoding {
-                    request = request.header(header::CONTENT_ENCODING, encoding);
-                }
-                request
-                    .header(header::CONTENT_TYPE, content_type)
-                    .header("idempotency-key", idempotency_key)
-                    .body(body.clone())
-            })
-            .await?;
-        answer(response)
+        let (text, content_type) = match batch.multiline {
+            true => (array(batch), "application/json"),
+            false => (batch.text.clone(), "application/x-ndjson"),
+        };
+        self.post(text, content_type, idempotency_key, &|_| ()).await
+    }
+
+    /// Sends a body until there is an answer.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn post(
+        &self,
+        text: Vec<u8>,
+        content_type: &str,
+        idempotency_key: &str,
+        watch: Watch<'_>,
+    ) -> Result<Answer, SendError> {
+        let (body, encoding) = self.encoded(text).map_err(|error| SendError::Denied(error.to_string()))?;
+        let request = || {
+            let mut request = self.http.post(self.ingest.clone());
+            if let Some(encoding) = encoding {
+                request = request.header(header::CONTENT_ENCODING, encoding);
+            }
+            request
+                .header(header::CONTENT_TYPE, content_type)
+                .header("idempotency-key", idempotency_key)
+                .body(body.clone())
+        };
+        answer(self.until_answered(request, watch).await?)
+    }
+
+    /// Waits until a batch is in the lake; false when the time is over before.
+    ///
+    /// # Errors
+    /// See [`SendError`]; also when the batch has failed.
+    pub async fn landed(&self, batch_id: &str, within: Duration) -> Result<bool, SendError> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let mut url = self.ingest.clone();
+            url.set_path(&format!("{}/batches/{batch_id}", url.path()));
+            let seconds = left.as_secs().clamp(1, LONG_POLL).to_string();
+            url.query_pairs_mut().append_pair("wait", "LANDED").append_pair("timeout", &seconds);
+            let batch: BatchView = self.read(&url).await?;
+            match batch.status {
+                BatchStatus::Landing => {}
+                BatchStatus::Failed => return Err(SendError::Denied(format!("batch {batch_id} has failed"))),
+                BatchStatus::Landed | BatchStatus::Processing | BatchStatus::Complete => return Ok(true),
+            }
+        }
     }
 
     /// A page of the batches, newest first.
@@ -140,7 +215,11 @@ impl Client {
         let mut url = self.ingest.clone();
         url.set_path(&format!("{}/batches", url.path()));
         url.query_pairs_mut().append_pair("limit", "100").extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
-        let (status, body) = self.until_answered(|| self.http.get(url.clone())).await?;
+        self.read(&url).await
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, url: &Url) -> Result<T, SendError> {
+        let (status, body) = self.until_answered(|| self.http.get(url.clone()), &|_| ()).await?;
         if status != StatusCode::OK {
             return Err(SendError::Denied(describe(status, &body)));
         }
@@ -151,18 +230,33 @@ impl Client {
     async fn until_answered(
         &self,
         request: impl Fn() -> reqwest::RequestBuilder,
+        watch: Watch<'_>,
     ) -> Result<(StatusCode, Bytes), SendError> {
         let mut first_failure = None;
         let mut tries = 0;
         loop {
             self.pause().await?;
             tries += 1;
+            let begun = Instant::now();
             let attempt = whole(request().header("x-api-key", &self.key).send().await).await;
+            let took = begun.elapsed();
             let (last, retry_after) = match attempt {
-                Ok((status, body, _)) if verdict(status.as_u16()) != Verdict::Retry => return Ok((status, body)),
-                Ok((status, body, retry_after)) => (describe(status, &body), retry_after),
-                Err(error) if error.is_builder() => return Err(SendError::Denied(explain(&error))),
-                Err(error) => (explain(&error), None),
+                Ok((status, body, retry_after)) => {
+                    let trouble = (!status.is_success()).then(|| describe(status, &body));
+                    watch(&Try { status: Some(status.as_u16()), took, trouble: trouble.as_deref() });
+                    match (verdict(status.as_u16()), trouble) {
+                        (Verdict::Retry, Some(trouble)) => (trouble, retry_after),
+                        _ => return Ok((status, body)),
+                    }
+                }
+                Err(error) => {
+                    let last = explain(&error);
+                    watch(&Try { status: None, took, trouble: Some(&last) });
+                    if error.is_builder() {
+                        return Err(SendError::Denied(last));
+                    }
+                    (last, None)
+                }
             };
             let wait = self.policy.wait(tries, retry_after, jitter());
             let since = first_failure.get_or_insert_with(Instant::now).elapsed();
@@ -197,8 +291,7 @@ impl Client {
     }
 
     /// The request's body, and its `Content-Encoding`.
-    fn body(&self, batch: &Batch) -> std::io::Result<(Bytes, Option<&'static str>)> {
-        let text = if batch.multiline { array(batch) } else { batch.text.clone() };
+    fn encoded(&self, text: Vec<u8>) -> std::io::Result<(Bytes, Option<&'static str>)> {
         Ok(match self.compression {
             Compression::Zstd | Compression::Auto => (zstd::encode_all(text.as_slice(), 1)?.into(), Some("zstd")),
             Compression::Gzip => {

@@ -15,7 +15,7 @@
 //!
 //! Exit codes: 0 every record is accepted, 1 some were rejected or the run failed (`--json` tells which), 2 usage.
 
-mod client;
+pub mod client;
 mod input;
 mod journal;
 mod plan;
@@ -39,6 +39,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 use tributary_backends::world::{SystemWorld, World};
@@ -109,6 +110,19 @@ pub struct SendArgs {
     pub quiet: bool,
 }
 
+impl SendArgs {
+    fn target(&self) -> client::Target {
+        client::Target {
+            url: self.url.clone(),
+            key: self.key.clone(),
+            compression: self.compress,
+            parallel: self.parallel,
+            timeout: Duration::from_secs(self.timeout),
+            retry_for: Duration::from_secs(self.retry_for),
+        }
+    }
+}
+
 /// How records stand in the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum FormArg {
@@ -127,7 +141,8 @@ impl From<FormArg> for split::Form {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+/// For clap.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a number, at least 1".to_owned())
 }
 
@@ -141,7 +156,7 @@ pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let stop = CancellationToken::new();
-    let client = client::Client::new(&args, stop.clone())?;
+    let client = client::Client::new(args.target(), stop.clone())?;
     let journal = open_journal(&args)?;
     let progress = Progress::new(total_size(&args), args.quiet);
     if journal.len() > 0 {
@@ -227,7 +242,8 @@ async fn stop_on_signal(stop: CancellationToken) {
     std::process::exit(1);
 }
 
-async fn signal() {
+/// Until Ctrl-C or a request to end.
+pub async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => tokio::select! {
