@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests that need real servers: fetches and starts those of tests/services, runs the tests, stops the servers, also
-# when a test has failed. Arguments go to the tests: `tests/cluster.sh kills::` runs those of that name. With `--ports` as
-# the first of them only what holds the ports and the lake to real servers is run, and not the end-to-end tests.
+# when a test has failed. Arguments go to the tests: `tests/cluster.sh kills::` runs those of that name. With `--short` as
+# the first of them, of the end-to-end tests only those of processes that come and go are run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,10 +10,9 @@ places=${TRIBUTARY_SERVICES:-target/services}
 # Always these, and always of the whole workspace, so that nothing is compiled twice. .ci/run lints with the same.
 features=tributary/cluster,tributary-backends/conformance,tributary-pipeline/services
 targets=(--lib --test kafka --test cql --test e2e)
-only_ports=
-if [ "${1:-}" = --ports ]; then
-    only_ports=yes
-    targets=(--lib --test kafka --test cql)
+short=
+if [ "${1:-}" = --short ]; then
+    short=yes
     shift
 fi
 
@@ -56,7 +55,12 @@ done
 run --test kafka --test cql -- "$@"
 # The lake and the lanes on the object store, and what they do when it fails.
 run --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
-[ -z "$only_ports" ] || exit 0
 # The binary: everything that holds on one machine, and fleets of processes. They wait for sessions and leases that end more
 # than they compute.
-TRIBUTARY_TEST_WORLD=cluster run --test e2e -- --test-threads=3 "$@"
+export TRIBUTARY_TEST_WORLD=cluster
+if [ -n "$short" ]; then
+    run --test e2e -- --test-threads=2 fleet::processes fleet::keys "$@"
+    exit
+fi
+run --test e2e -- --test-threads=3 "$@"
+[ $# -gt 0 ] || run --test e2e -- --ignored fleet::lag
