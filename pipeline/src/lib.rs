@@ -12,7 +12,8 @@
 //! 5. `say` says of each table what there is to fetch and what has landed, then the lane commits its offsets;
 //!    `small_topics` brings attachments, facts and rejected records into the tables; `sweep` fails batches that never landed, once
 //!    `passage` says that nothing in the log can land them any more.
-//! 6. [`check`] proves that it all agrees.
+//! 6. [`dead_letters`] lists what was put aside on the way, and replays or discards it.
+//! 7. [`check`] proves that it all agrees.
 //!
 //! # Exactly once
 //!
@@ -33,6 +34,7 @@ pub mod chunking;
 pub mod config;
 mod consumer;
 mod context;
+pub mod dead_letters;
 pub mod dedup;
 pub mod filter;
 mod holdings;

@@ -13,6 +13,7 @@ mod alerts;
 mod attachments;
 mod batches;
 mod bench;
+mod dead_letters;
 #[cfg(feature = "cluster")]
 #[expect(dead_code, reason = "the tests of the log use more of it")]
 #[path = "../services/registry.rs"]

@@ -90,7 +90,7 @@ async fn the_metrics_of_a_running_system_are_those_of_the_document() {
         assert!(labels == said_labels || labels.is_empty(), "{name}: {labels:?}, documented {said_labels:?}");
         assert!(!labels.is_empty() || said_labels.is_empty() || may_be_empty, "{name}");
         let unit = ["_seconds", "_bytes", "_records", "_total"].iter().any(|unit| name.ends_with(unit));
-        let bare = ["known", "owned", "halted", "throughput", "refusing", "in_flight", "connections"];
+        let bare = ["known", "open", "owned", "halted", "throughput", "refusing", "in_flight", "connections"];
         assert!(unit || bare.iter().any(|end| name.ends_with(end)), "{name} says no unit");
     }
 }

@@ -1,6 +1,6 @@
 //! The command line's grammar. What each command does is in the module of its name.
 
-use crate::{batches, bench, cluster::ScyllaArgs, keys, lag, lake, logging, send, settings, up};
+use crate::{batches, bench, cluster::ScyllaArgs, dead_letters, keys, lag, lake, logging, send, settings, up};
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -48,6 +48,9 @@ pub enum Command {
     Batches(batches::BatchesCommand),
     /// Show how far the lake is behind: records, seconds, drain time, owners
     Lag(lag::LagArgs),
+    /// List, replay and discard messages that could not be processed
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Find, check and repair the lake's tables
     #[command(subcommand)]
     Lake(lake::LakeCommand),

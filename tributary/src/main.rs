@@ -8,6 +8,7 @@
 //! | [`bench`] | `bench`: synthetic load at a rate, and what it did |
 //! | [`batches`] | `batches …`: what the API says about batches |
 //! | [`keys`], [`lake`] | commands on embedded state, through [`control`]: in the running process, or in this one |
+//! | [`dead_letters`] | `dead-letters …`: what could not be processed, and what is done about it |
 //! | [`lag`] | `lag`: what waits, where, since when and for whom; also its metrics |
 //! | [`settings`] | flags over environment over file over defaults, and `config`, which shows the result |
 //!
@@ -20,6 +21,7 @@ mod certificates;
 mod cli;
 mod cluster;
 mod control;
+mod dead_letters;
 mod keys;
 mod lag;
 mod lake;
@@ -79,6 +81,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pipeline(args) => up::pipeline(args).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Batches(command) => batches::run(command).await,
+        Command::DeadLetters(command) => dead_letters::run(command).await,
         Command::Lag(args) => lag::run(args).await,
         Command::Lake(command) => lake::run(command).await,
         Command::Send(args) => send::run(args).await,

@@ -36,6 +36,11 @@ impl Stored {
         self.committed.lock().unwrap().get(&(topic, partition)).copied().unwrap_or(0)
     }
 
+    /// Everybody goes on at `offset`.
+    pub(crate) fn skip(&self, topic: Topic, partition: u32, offset: i64) {
+        self.committed.lock().unwrap().insert((topic, partition), offset);
+    }
+
     pub(crate) fn rewind(&self, topic: Topic, partition: u32) {
         self.committed.lock().unwrap().insert((topic, partition), 0);
     }

@@ -1,9 +1,10 @@
 //! The one implementation of every command on embedded state.
 
 use super::{Answer, CheckedTable, CreatedKey, KeyView, NewKey, RebuiltIndex, Request};
-use crate::{lag::watch::Watch, state::State, up::pipeline::PipelineHandle};
+use crate::{dead_letters::desk, lag::watch::Watch, state::State, up::pipeline::PipelineHandle};
 use anyhow::{Context, ensure};
 use std::sync::Arc;
+use tributary_backends::log::RecordLog;
 use tributary_ingest_api::keys::{self, check_name};
 use tributary_pipeline::{check, rebuild_index};
 use tributary_schemas::limits::MAX_LIVE_KEYS;
@@ -16,6 +17,7 @@ const MAX_LABEL: usize = 128;
 pub struct Running {
     pub pipeline: PipelineHandle,
     pub watch: Arc<Watch>,
+    pub log: Arc<dyn RecordLog>,
 }
 
 /// Does it. `running`: in the process that has the lanes.
@@ -32,6 +34,10 @@ pub async fn execute(state: &State, running: Option<&Running>, request: Request)
         Request::Lag => {
             let watch = &running.context("nothing runs that could say how far it is")?.watch;
             watch.look(true).await.map(Answer::Lag)
+        }
+        Request::DeadLetters(order) => {
+            let log = &running.context("nothing runs that has the log open")?.log;
+            desk::serve((&**log, &*state.tables, &*state.world), &order).await.map(Answer::DeadLetters)
         }
         Request::RevokeKey { id } => {
             let at = state.world.now_micros();

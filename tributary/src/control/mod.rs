@@ -6,6 +6,7 @@
 
 use crate::{
     cli::Place,
+    dead_letters::desk::{LetterView, Order},
     lag::report::Report,
     state::{self, State},
 };
@@ -29,6 +30,8 @@ pub enum Request {
     CreateKey(NewKey),
     /// How far the lake is behind.
     Lag,
+    /// About messages that could not be processed.
+    DeadLetters(Order),
     /// Of one workspace or of all.
     ListKeys {
         workspace: Option<String>,
@@ -71,6 +74,7 @@ pub enum Answer {
     Checked(Vec<CheckedTable>),
     IndexRebuilt(Vec<RebuiltIndex>),
     Lag(Report),
+    DeadLetters(Vec<LetterView>),
 }
 
 /// A fresh key: the only time that the key itself is told.

@@ -59,8 +59,8 @@ impl Running {
         let listener = wire::listen(&place.data).expect("a socket");
         let (handle, pauses) = pipeline::handle();
         let log = embedded::open(&lock.log_dir(), embedded::Options::default(), state.world.clone()).expect("a log");
-        let watch = Arc::new(Watch::new(log, Some(state.tables.clone()), state.world.clone(), None));
-        let running = execute::Running { pipeline: handle, watch };
+        let watch = Arc::new(Watch::new(log.clone(), Some(state.tables.clone()), state.world.clone(), None));
+        let running = execute::Running { pipeline: handle, watch, log };
         let (stop, stints) = (CancellationToken::new(), Arc::new(Mutex::new(String::new())));
         let noted = stints.clone();
         let make = move |stop: CancellationToken| {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     backends::Backends,
     control::{self, execute::Running, server},
+    dead_letters::open::Open,
     lag::watch::Watch,
 };
 use anyhow::{Context, anyhow};
@@ -63,6 +64,8 @@ impl Services {
         let watch = new_watch(backends, lanes.as_ref(), &mut registry);
         registry.register_collector(Box::new(Disks::of(backends)));
         registry.register_collector(Box::new(backends.certificates.clone()));
+        let open = Open::default();
+        registry.register_collector(Box::new(open.clone()));
         let registry = Arc::new(registry);
         let mut running = Vec::new();
         if let (Some(api), Some(listener)) = (api, listeners.api) {
@@ -74,10 +77,12 @@ impl Services {
             running.push((Service::start(LANES, supervise), LANES_ENDED_BY));
         }
         if let Some(data) = &backends.data {
-            let here = Running { pipeline: handle, watch: watch.clone() };
+            let here = Running { pipeline: handle, watch: watch.clone(), log: backends.log.clone() };
             running.push((start_control(backends, data.clone(), here)?, ALL_ENDED_BY));
         }
         running.push((Service::start("the watch over the lag", |stop| watch.run(stop)), ALL_ENDED_BY));
+        let log = backends.log.clone();
+        running.push((Service::start("the count of dead letters", |stop| open.run(log, stop)), ALL_ENDED_BY));
         let admin = |stop| admin::serve(listeners.admin, registry, ready, stop);
         running.push((Service::start("the admin listener", admin), ALL_ENDED_BY));
         Ok(Self { running, stopping, lands_all })

@@ -1,0 +1,205 @@
+//! A record that its lane could not read, and bytes that nobody can: listed, replayed and discarded through kills, landed
+//! once.
+
+use crate::{
+    harness::{Finished, Home, Up, World, finish},
+    model::{Table, record},
+};
+use bytes::Bytes;
+use serde_json::Value;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tributary_backends::{
+    log::{Append, Change, FetchLimit, RecordLog, Topic, embedded},
+    world::SystemWorld,
+};
+use tributary_schemas::{
+    frame::{DeadLetter, Frame},
+    identity::Lanes,
+};
+
+const LANES: Lanes = Lanes { partitions: 4, spread: 1 };
+const ALL_THERE_IS: FetchLimit =
+    FetchLimit { max_bytes: 1 << 20, max_messages: 100, max_wait: Duration::from_millis(1) };
+
+/// The log of a system that does not run.
+async fn log_of(home: &Home) -> Arc<dyn RecordLog> {
+    if World::of_this_run() == World::Embedded {
+        let options = embedded::Options { lanes: LANES, ..Default::default() };
+        return embedded::open(&home.data().join("log"), options, Arc::new(SystemWorld)).expect("the log");
+    }
+    log_on_kafka(home).await
+}
+
+#[cfg(feature = "cluster")]
+async fn log_on_kafka(home: &Home) -> Arc<dyn RecordLog> {
+    use tributary_backends::log::kafka::{Options, open};
+    let command = home.tool(&[]);
+    let get = |name: &str| {
+        let found = command.get_envs().find(|(known, _)| *known == name).and_then(|(_, value)| value);
+        found.and_then(|value| value.to_str()).expect(name).to_owned()
+    };
+    let (brokers, prefix) = (get("TRIBUTARY_KAFKA"), get("TRIBUTARY_KAFKA_PREFIX"));
+    let session_timeout = Duration::from_secs(2);
+    let options =
+        Options { brokers, prefix, lanes: LANES, replication: Some(1), session_timeout, ..Options::default() };
+    open(options).await.expect("the log")
+}
+
+#[cfg(not(feature = "cluster"))]
+#[expect(clippy::unused_async, reason = "the signature of the one that can")]
+async fn log_on_kafka(_: &Home) -> Arc<dyn RecordLog> {
+    unreachable!("there is no cluster")
+}
+
+/// What a lane of a program that does not know the records' schema would have done with all that waits; beside it, a
+/// letter of bytes that are no record.
+async fn put_aside(home: &Home) {
+    let log = log_of(home).await;
+    let mut member = log.join("lanes", Topic::Records).await.expect("joined");
+    let mut letters = vec![letter(0, 1_000_000, b"no key", b"no record")];
+    for _ in 0..LANES.partitions {
+        let Change::Assigned(mut reader) = member.next().await.expect("assigned") else { panic!("revoked") };
+        let end = reader.watermarks().await.expect("watermarks").high;
+        while reader.position() < end {
+            for message in reader.fetch(ALL_THERE_IS).await.expect("fetched") {
+                letters.push(letter(reader.partition(), message.offset, &message.key, &message.value));
+            }
+        }
+        reader.commit(end).await.expect("committed");
+    }
+    let append = |letter: &DeadLetter| {
+        let mut value = Vec::new();
+        letter.encode(&mut value);
+        Append { topic: Topic::DeadLetters, partition: 0, key: Bytes::from(letter.key.clone()), value: value.into() }
+    };
+    assert_eq!(letters.len(), 2, "one record waited");
+    log.append(letters.iter().map(append).collect()).await.expect("appended");
+}
+
+fn letter(partition: u32, offset: i64, key: &[u8], payload: &[u8]) -> DeadLetter {
+    DeadLetter {
+        topic: "records".to_owned(),
+        partition,
+        offset,
+        stage: "decode".to_owned(),
+        reason: "unknown \u{1b}[2J schema".to_owned(),
+        at: 1_700_000_000_000_000,
+        key: key.to_vec(),
+        payload: payload.to_vec(),
+    }
+}
+
+impl Home {
+    async fn letters(&self, args: &[&str]) -> Finished {
+        self.letters_dying_at("", args).await
+    }
+
+    async fn letters_dying_at(&self, point: &str, args: &[&str]) -> Finished {
+        let data = self.data().display().to_string();
+        let mut command = self.tool(&[&["dead-letters"], args, &["--data", &data]].concat());
+        if !point.is_empty() {
+            command.env("TRIBUTARY_CRASH_AT", point);
+        }
+        finish(command).await
+    }
+
+    async fn listed(&self, args: &[&str]) -> Vec<Value> {
+        let listed = self.letters(&[&["list", "--json"], args].concat()).await.ok();
+        listed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Gives a command that dies at a point: in `up`, which does it for embedded backends, else by itself. Then `up` runs.
+    async fn killed_at(&mut self, up: Up, point: &str, args: &[&str]) -> Up {
+        drop(up);
+        let mut up = self.try_start(&[("TRIBUTARY_CRASH_AT", point)]).expect("it starts");
+        let killed = self.letters_dying_at(point, args).await;
+        assert_ne!(killed.code, 0, "{killed:?}");
+        if World::of_this_run() == World::Embedded {
+            assert!(killed.err.contains("did not answer"), "{killed:?}");
+            assert!(up.ended().await.code().is_none(), "killed, not ended");
+        } else {
+            assert_eq!(killed.code, -1, "killed, not ended: {killed:?}");
+            up.kill();
+        }
+        self.start()
+    }
+}
+
+/// Waits until a metric has this value.
+async fn until(up: &Up, name: &str, label: &str, value: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while up.metric(name, label).await != value {
+        assert!(Instant::now() < deadline, "{name} is {}, not {value}", up.metric(name, label).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_is_replayed_through_kills_and_lands_once() {
+    let mut home = Home::new();
+    let late = record("late", 1_600_000_000, "{\"a\":1}");
+    let mut doomed = home.try_start(&[("TRIBUTARY_CRASH_AT", "lane.after_resolve")]).expect("it starts");
+    let _ = doomed.http.try_post("application/x-ndjson", late.clone().into_bytes(), None).await;
+    doomed.ended().await;
+    put_aside(&home).await;
+
+    // Whether or not anything runs.
+    let offline = home.listed(&[]).await;
+    let up = home.start();
+    assert_eq!(home.listed(&[]).await, offline);
+    let sound = offline.iter().find(|letter| letter["fault"].is_null()).expect("one can be replayed");
+    let broken = offline.iter().find(|letter| !letter["fault"].is_null()).expect("one cannot");
+    assert_eq!((offline.len(), &sound["workspace"], &sound["state"]), (2, &"default".into(), &"open".into()));
+    let (id, batch) = (sound["id"].as_str().expect("id"), sound["batchId"].as_str().expect("batchId"));
+    assert_eq!(home.listed(&["--workspace", "default", "--matching", "SCHEMA", "--since", "876000h"]).await.len(), 1);
+    assert_eq!(home.listed(&["--until", "2001-01-01T00:00:00Z"]).await.len(), 0);
+    let shown = home.letters(&["list"]).await.ok().out + &home.letters(&["show", id]).await.ok().out;
+    assert!(shown.contains("unknown \u{fffd}[2J schema") && !shown.contains('\u{1b}'), "{shown}");
+    until(&up, "tributary_dead_letters_open", "topic=\"records\"", 2).await;
+
+    let refused = home.letters(&["replay", "--reason", "mended"]).await;
+    assert!(refused.code == 1 && refused.err.contains("which letters"), "{refused:?}");
+    let replay = ["replay", "--every", "--reason", "mended", "--by", "ann"];
+    let dry = home.letters(&[&replay[..], &["--dry-run"]].concat()).await;
+    assert!(dry.code == 1 && dry.out.contains(&format!("{id}: would be replayed")), "{dry:?}");
+    assert!(dry.out.contains("mend the cause first"), "{dry:?}");
+    assert_eq!(home.listed(&[]).await, offline, "a dry run changes nothing");
+
+    // Its bytes are in the log again and nobody has noted it: the letter stays open, the record lands.
+    let up = home.killed_at(up, "dead-letters.after_replay", &replay).await;
+    assert_eq!(home.listed(&["--workspace", "default"]).await.len(), 1);
+    up.http.complete(batch).await;
+    up.table().assert_is(&Table::of(&late));
+    // Again: noted now, and nothing lands a second time.
+    let again = home.letters(&replay).await;
+    assert!(again.out.contains(&format!("{id}: replayed as offset")), "{again:?}");
+    until(&up, "tributary_records_total", "outcome=\"unchanged\"", 1).await;
+    up.table().assert_is(&Table::of(&late));
+    until(&up, "tributary_dead_letters_open", "topic=\"records\"", 1).await;
+    let counted = up.http.get(&format!("/batches/{batch}")).await;
+    assert_eq!((&counted.json["status"], &counted.json["acceptedCount"]), (&"COMPLETE".into(), &1.into()));
+    let once_more = home.letters(&["replay", id, "--reason", "mended"]).await.ok();
+    assert!(once_more.out.contains("was replayed before by ann"), "{once_more:?}");
+
+    // The noted action of a command that dies before its answer stands.
+    let other = broken["id"].as_str().expect("id");
+    let up = home
+        .killed_at(up, "dead-letters.after_entry", &["discard", other, "--reason", "not ours", "--by", "bob"])
+        .await;
+    assert_eq!(home.listed(&[]).await.len(), 0);
+    until(&up, "tributary_dead_letters_open", "", 0).await;
+    let all = home.listed(&["--all"]).await;
+    let signed = |id: &str| {
+        let letter = all.iter().find(|letter| letter["id"] == id).expect("it is kept");
+        let action = &letter["actions"][0];
+        assert!(action["at"].as_i64() > Some(1_700_000_000_000), "{letter}");
+        (letter["state"].clone(), action["by"].clone(), action["reason"].clone())
+    };
+    assert_eq!(signed(id), ("replayed".into(), "ann".into(), "mended".into()));
+    assert_eq!(signed(other), ("discarded".into(), "bob".into(), "not ours".into()));
+    let check = home.lake(&["check"]).await;
+    assert_eq!(check.code, 0, "{check:?}");
+}
