@@ -2,6 +2,7 @@
 //! DER of each certificate; whether one is to be trusted is decided by those who use it.
 
 use std::fmt;
+use tributary_schemas::record::days_since_epoch;
 
 /// Why a file does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,15 +112,7 @@ fn time(tag: u8, text: &str) -> Option<i64> {
     let two = |at: usize| rest.get(at..at + 2)?.parse::<i64>().ok();
     let (month, day) = (two(0)?, two(2)?);
     let seconds = two(4)? * 3_600 + two(6)? * 60 + two(8)?;
-    (1..=12).contains(&month).then(|| days(year, month, day) * 86_400 + seconds)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years that begin in March, so that the leap day is the last one.
-    let year = if month <= 2 { year - 1 } else { year };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+    (1..=12).contains(&month).then(|| days_since_epoch(year, month, day) * 86_400 + seconds)
 }
 
 #[cfg(test)]
@@ -158,12 +151,12 @@ mod tests {
 
     #[test]
     fn days_are_consecutive() {
-        let mut next = days(1899, 12, 31) + 1;
+        let mut next = days_since_epoch(1899, 12, 31) + 1;
         for year in 1900..2500 {
             let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
             for (month, length) in (1..).zip([31, 28 + i64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) {
                 for day in 1..=length {
-                    assert_eq!(days(year, month, day), next, "{year}-{month}-{day}");
+                    assert_eq!(days_since_epoch(year, month, day), next, "{year}-{month}-{day}");
                     next += 1;
                 }
             }

@@ -128,7 +128,8 @@ impl Context {
     }
 }
 
-fn placed(topic: Topic, partitions: u32, messages: Vec<(Bytes, Bytes)>) -> Vec<Append> {
+/// Each in the partition of its key.
+pub(crate) fn placed(topic: Topic, partitions: u32, messages: Vec<(Bytes, Bytes)>) -> Vec<Append> {
     let append = |(key, value): (Bytes, Bytes)| {
         let partition = partition_of(&key, partitions);
         Append { topic, partition, key, value }
@@ -136,7 +137,8 @@ fn placed(topic: Topic, partitions: u32, messages: Vec<(Bytes, Bytes)>) -> Vec<A
     messages.into_iter().map(append).collect()
 }
 
-fn keyed(letters: &[DeadLetter]) -> Vec<(Bytes, Bytes)> {
+/// Encoded, with their keys.
+pub(crate) fn keyed(letters: &[DeadLetter]) -> Vec<(Bytes, Bytes)> {
     letters.iter().map(|letter| (Bytes::from(letter.key.clone()), encode(letter))).collect()
 }
 

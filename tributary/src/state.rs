@@ -1,7 +1,7 @@
 //! What commands work on: tables and lake.
 
 use crate::{cli::Place, cluster};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,6 +31,18 @@ pub struct State {
 /// Locks the data directory (created when there is none).
 pub fn lock(data: &Path) -> anyhow::Result<DataDir> {
     DataDir::lock(data).with_context(|| format!("cannot use the data directory {}", data.display()))
+}
+
+/// Locks one that is there.
+pub fn lock_existing(data: &Path) -> anyhow::Result<DataDir> {
+    is_there(data)?;
+    lock(data)
+}
+
+/// Fails when there is none.
+pub fn is_there(data: &Path) -> anyhow::Result<()> {
+    ensure!(data.is_dir(), "there is no data directory {}: name the one of `tributary up` with --data", data.display());
+    Ok(())
 }
 
 impl State {

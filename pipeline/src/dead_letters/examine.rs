@@ -1,7 +1,7 @@
 //! What a letter's bytes say to this version of the program, with the registry as it is now. Pure.
 
 use super::DeadLetter;
-use crate::{chunk::RawChunk, dedup::Seen, normalize::normalize};
+use crate::{chunk::RawChunk, dedup::Seen, normalize::normalize, pipeline::GROUPS};
 use arrow::{array::AsArray, datatypes::Int64Type, record_batch::RecordBatch};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -88,8 +88,7 @@ impl Examiner {
 
 /// The topic that a letter came from; `None` when nothing is read from it.
 pub(super) fn topic_of(letter: &DeadLetter) -> Option<Topic> {
-    let read = [Topic::Records, Topic::Rejects, Topic::BatchEvents, Topic::Attachments];
-    read.into_iter().find(|topic| topic.name() == letter.topic)
+    GROUPS.into_iter().map(|(_, topic)| topic).find(|topic| topic.name() == letter.topic)
 }
 
 fn batch_id(rows: &RecordBatch) -> Option<String> {

@@ -13,23 +13,26 @@
 //! commit, so nothing slips between the two. What senders send in the moment between this look and the append is not
 //! seen.
 
-use super::{Action, Deed, Letter, LetterId, each, encoded, examine::Examiner, examine::topic_of, fetch};
-use crate::{pipeline::GROUPS, trouble::Trouble};
+use super::{Action, Deed, Letter, LetterId, each, examine::Examiner, examine::topic_of, fetch};
+use crate::{
+    context::{keyed, placed},
+    dedup::Seen,
+    pipeline::GROUPS,
+    trouble::Trouble,
+};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tributary_backends::{
     crash,
     log::{Append, RecordLog, Topic},
-    tables::{IndexPart, Location, Tables},
+    tables::{IndexPart, Tables},
     world::World,
 };
-use tributary_schemas::{
-    frame::DeadLetter,
-    identity::{Identity, partition_of},
-};
+use tributary_schemas::{frame::DeadLetter, identity::Identity};
 
 /// What to do, and how it is signed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handling {
     /// What.
     pub deed: Deed,
@@ -174,36 +177,41 @@ struct Version {
     same: bool,
 }
 
+/// Open letters that are records.
+type OpenRecords<'a> = Vec<(&'a LetterId, Seen)>;
+
 /// Of each letter that is a record: the newest version of it that is on its way, else that in the lake.
 async fn newest_versions(
     log: &dyn RecordLog,
     tables: &dyn Tables,
     chosen: &[Letter],
 ) -> Result<HashMap<LetterId, Version>, Trouble> {
-    let mut lanes: BTreeMap<u32, Vec<&Letter>> = BTreeMap::new();
-    for letter in chosen.iter().filter(|letter| letter.actions.is_empty() && letter.contents.record.is_some()) {
-        lanes.entry(letter.id.partition).or_default().push(letter);
+    let mut lanes: BTreeMap<u32, BTreeMap<&str, OpenRecords<'_>>> = BTreeMap::new();
+    for letter in chosen.iter().filter(|letter| letter.actions.is_empty()) {
+        if let (Some(record), Some(workspace)) = (letter.contents.record, &letter.contents.workspace) {
+            let lane = lanes.entry(letter.id.partition).or_default();
+            lane.entry(workspace).or_default().push((&letter.id, record));
+        }
     }
     let mut newest = HashMap::new();
-    for (lane, letters) in lanes {
-        let identity = |letter: &Letter| letter.contents.record.map(|record| record.identity);
-        let wanted: HashSet<Identity> = letters.iter().filter_map(|letter| identity(letter)).collect();
+    for (lane, workspaces) in lanes {
+        let wanted = workspaces.values().flatten().map(|(_, record)| record.identity).collect();
         let waiting = waiting(log, lane, &wanted).await?;
-        for letter in letters {
-            let (Some(record), Some(workspace)) = (letter.contents.record, &letter.contents.workspace) else {
-                continue;
-            };
-            let part = IndexPart { workspace: workspace.clone(), lane };
-            let found: Option<Location> = tables.lookup(&part, &[record.identity]).await?.into_iter().flatten().next();
-            let landed =
-                found.map(|row| Version { offset: row.version, landed: true, same: row.digest == record.digest });
-            let waits = waiting.get(&record.identity).map(|(offset, digest)| Version {
-                offset: *offset,
-                landed: false,
-                same: *digest == Some(record.digest),
-            });
-            if let Some(version) = waits.or(landed) {
-                newest.insert(letter.id.clone(), version);
+        for (workspace, letters) in workspaces {
+            let part = IndexPart { workspace: workspace.to_owned(), lane };
+            let keys: Vec<Identity> = letters.iter().map(|(_, record)| record.identity).collect();
+            let found = tables.lookup(&part, &keys).await?;
+            for ((id, record), found) in letters.into_iter().zip(found) {
+                let landed =
+                    found.map(|row| Version { offset: row.version, landed: true, same: row.digest == record.digest });
+                let waits = waiting.get(&record.identity).map(|(offset, digest)| Version {
+                    offset: *offset,
+                    landed: false,
+                    same: *digest == Some(record.digest),
+                });
+                if let Some(version) = waits.or(landed) {
+                    newest.insert(id.clone(), version);
+                }
             }
         }
     }
@@ -217,8 +225,8 @@ async fn waiting(
     wanted: &HashSet<Identity>,
 ) -> Result<HashMap<Identity, (i64, Option<i64>)>, Trouble> {
     let held = log.watermarks(Topic::Records, lane).await?;
-    let group = GROUPS.iter().find(|(_, topic)| *topic == Topic::Records).map_or("lanes", |(group, _)| *group);
-    let done = log.committed(group, Topic::Records, lane).await?.unwrap_or(held.low).max(held.low);
+    let [(lanes, _), ..] = GROUPS;
+    let done = log.committed(lanes, Topic::Records, lane).await?.unwrap_or(held.low).max(held.low);
     let mut examiner = Examiner::new(log.schema_ids());
     let mut last = HashMap::new();
     each(log, (Topic::Records, lane), done..held.high, &mut |message| {
@@ -255,11 +263,9 @@ async fn replay(log: &dyn RecordLog, frame: &DeadLetter) -> Result<Option<i64>, 
 
 /// Appends the entry about it behind the letter.
 async fn record(log: &dyn RecordLog, frame: &DeadLetter, action: &Action) -> Result<(), Trouble> {
-    let entry = action.entry(frame);
     let topic = Topic::DeadLetters;
-    let partition = partition_of(&entry.key, log.partitions(topic));
-    let (key, value) = (Bytes::copy_from_slice(&entry.key), encoded(&entry));
-    log.append(vec![Append { topic, partition, key, value }]).await?;
+    let entry = placed(topic, log.partitions(topic), keyed(&[action.entry(frame)]));
+    log.append(entry).await?;
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! How many letters are open, without reading the topic again and again.
 
 use super::{Action, LetterId, scan};
-use crate::trouble::Trouble;
+use crate::{pipeline::GROUPS, trouble::Trouble};
 use std::collections::{BTreeMap, HashMap};
-use tributary_backends::log::{RecordLog, Topic};
+use tributary_backends::log::RecordLog;
 
 /// What is known of every letter: some 100 bytes of memory each.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Ledger {
     /// The log does not answer.
     pub async fn catch_up(&mut self, log: &dyn RecordLog) -> Result<(), Trouble> {
         let letters = &mut self.letters;
-        scan(log, &mut self.positions, &mut |place, frame| {
+        let lows = scan(log, &mut self.positions, &mut |place, frame| {
             let known = letters.entry(LetterId::of(&frame)).or_default();
             known.place = place;
             match Action::of(&frame) {
@@ -38,17 +38,13 @@ impl Ledger {
             }
         })
         .await?;
-        let mut lows = HashMap::new();
-        for partition in 0..log.partitions(Topic::DeadLetters) {
-            lows.insert(partition, log.watermarks(Topic::DeadLetters, partition).await?.low);
-        }
-        self.letters.retain(|_, known| lows.get(&known.place.0).is_none_or(|low| known.place.1 >= *low));
+        self.letters.retain(|_, known| lows.get(known.place.0 as usize).is_none_or(|low| known.place.1 >= *low));
         Ok(())
     }
 
     /// Open letters by the topic that they came from; topics that nothing is read from are together under `other`.
     pub fn open(&self) -> BTreeMap<&'static str, u64> {
-        let read = [Topic::Records, Topic::Rejects, Topic::BatchEvents, Topic::Attachments].map(Topic::name);
+        let read = GROUPS.map(|(_, topic)| topic.name());
         let mut open: BTreeMap<_, _> = read.into_iter().chain(["other"]).map(|topic| (topic, 0)).collect();
         for (id, known) in &self.letters {
             if known.put_aside && !known.handled {

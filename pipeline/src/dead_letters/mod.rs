@@ -21,7 +21,6 @@ pub use handle::{Fate, Handling, handle};
 pub use ledger::Ledger;
 
 use crate::trouble::Trouble;
-use bytes::Bytes;
 use examine::Examiner;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -220,16 +219,18 @@ pub async fn fetch(log: &dyn RecordLog, letter: &Letter) -> Result<DeadLetter, T
     frame.ok_or_else(|| Trouble::Retry(format!("the log does not show {} any more: list again", letter.id)))
 }
 
-/// Shows all frames of the topic from `positions` on, and moves these to the end. What is no such frame is passed over.
+/// Shows all frames of the topic from `positions` on, and moves these to the end; below which offset each partition keeps
+/// nothing. What is no such frame is passed over.
 async fn scan(
     log: &dyn RecordLog,
     positions: &mut Vec<i64>,
     visit: &mut (dyn FnMut((u32, i64), DeadLetter) + Send),
-) -> Result<(), LogError> {
-    let ids = log.schema_ids();
+) -> Result<Vec<i64>, LogError> {
+    let (ids, mut lows) = (log.schema_ids(), Vec::new());
     positions.resize(log.partitions(Topic::DeadLetters) as usize, 0);
     for (partition, position) in (0u32..).zip(positions) {
         let held = log.watermarks(Topic::DeadLetters, partition).await?;
+        lows.push(held.low);
         *position = held.low.max(*position);
         let from = *position;
         each(log, (Topic::DeadLetters, partition), from..held.high, &mut |message| {
@@ -240,7 +241,7 @@ async fn scan(
         .await?;
         *position = held.high.max(from);
     }
-    Ok(())
+    Ok(lows)
 }
 
 /// Shows every message of a range of offsets.
@@ -266,8 +267,4 @@ async fn each(
         }
     }
     Ok(())
-}
-
-fn encoded(frame: &DeadLetter) -> Bytes {
-    crate::context::encode(frame)
 }

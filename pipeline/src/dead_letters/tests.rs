@@ -1,9 +1,12 @@
 //! Letters of a small world: listed, refused, replayed once, and what a kill between two steps leaves.
 
 use super::*;
-use crate::tests::{
-    mortal::Fate as Luck,
-    small_world::{Rec, SmallWorld, quick},
+use crate::{
+    context::encode,
+    tests::{
+        mortal::Fate as Luck,
+        small_world::{Rec, SmallWorld, quick},
+    },
 };
 use tributary_backends::world::SystemWorld;
 use tributary_schemas::identity::Lanes;
@@ -36,7 +39,7 @@ fn put_aside(world: &SmallWorld, offset: i64) {
         key: message.key.to_vec(),
         payload: message.value.to_vec(),
     };
-    world.stored.put(Topic::DeadLetters, 0, message.key.clone(), encoded(&letter));
+    world.stored.put(Topic::DeadLetters, 0, message.key.clone(), encode(&letter));
     world.stored.skip(Topic::Records, 0, offset + 1);
 }
 

@@ -21,7 +21,7 @@ use crate::{
     send::{
         at_least_one,
         client::{Client, Compression, Target},
-        signal,
+        stop_on_signal,
     },
 };
 use anyhow::Context;
@@ -223,14 +223,6 @@ fn plan(args: &BenchArgs, keys: &[String], workload: Workload, stop: &Cancellati
         landing: args.landing,
         nonce: format!("{:016x}", random()),
     })
-}
-
-/// The first signal ends the load with the report so far, a second one the process.
-async fn stop_on_signal(stop: CancellationToken) {
-    signal().await;
-    stop.cancel();
-    signal().await;
-    std::process::exit(1);
 }
 
 /// Goes on until it is aborted. Shows nothing where stderr is no terminal.

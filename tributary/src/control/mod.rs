@@ -183,7 +183,7 @@ pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
     if !place.data.is_dir() {
         // Creating a key prepares a directory for its first `up`; the others have nothing to work on.
         if !matches!(request, Request::CreateKey(_)) {
-            bail!("there is no data directory {}: name the one of `tributary up` with --data", place.data.display());
+            state::is_there(&place.data)?;
         }
         crate::output::note(&format!("creating the data directory {}", place.data.display()));
     }

@@ -23,21 +23,11 @@ pub struct Selection {
     pub handled: bool,
 }
 
-/// What to do with them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deal {
-    pub deed: Deed,
-    pub by: String,
-    pub reason: String,
-    pub dry_run: bool,
-    pub overwrite: bool,
-}
-
 /// Lists letters, or does something about them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub select: Selection,
-    pub deal: Option<Deal>,
+    pub handling: Option<Handling>,
 }
 
 /// A letter as commands show it.
@@ -151,17 +141,10 @@ pub async fn serve(
     for id in &order.select.ids {
         ensure!(there.contains_key(id), "there is no dead letter {id} (see `tributary dead-letters list --all`)");
     }
-    let Some(deal) = &order.deal else { return shown(log, &chosen, order).await };
-    let how = Handling {
-        deed: deal.deed,
-        by: deal.by.clone(),
-        reason: deal.reason.clone(),
-        dry_run: deal.dry_run,
-        overwrite: deal.overwrite,
-    };
+    let Some(how) = &order.handling else { return shown(log, &chosen, order).await };
     let mut views = Vec::new();
     let mut tell = |letter: &Letter, fate| views.push(LetterView::after(letter, fate));
-    let handled = handle((log, tables, world), &all, &chosen, &how, &mut tell).await;
+    let handled = handle((log, tables, world), &all, &chosen, how, &mut tell).await;
     handled.with_context(|| {
         let (done, many) = (views.len(), chosen.len());
         format!("{done} of {many} letters were dealt with; give the command again, it goes on with the rest")

@@ -18,11 +18,11 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, builder::BoolishValueParser};
-use desk::{Deal, LetterView, Order, Selection};
+use desk::{LetterView, Order, Selection};
 use select::moment;
 use std::{os::unix::fs::MetadataExt, process::ExitCode, sync::Arc, time::Duration};
 use tributary_backends::{log::RecordLog, tables::Tables, world::SystemWorld};
-use tributary_pipeline::dead_letters::{Deed, LetterId};
+use tributary_pipeline::dead_letters::{Deed, Handling, LetterId};
 use tributary_schemas::identity::Lanes;
 
 const LIST_EXAMPLES: &str = "Examples:
@@ -191,7 +191,7 @@ pub async fn run(command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let select = Selection { handled: args.all, ..args.which.selection(Vec::new()) };
-    let letters = ask(&args.at, Order { select, deal: None }).await?;
+    let letters = ask(&args.at, Order { select, handling: None }).await?;
     if args.json {
         letters.iter().try_for_each(output::json)?;
     } else if letters.is_empty() {
@@ -204,7 +204,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
 
 async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
     let select = Selection { ids: vec![args.id.clone()], handled: true, ..Selection::default() };
-    let letters = ask(&args.at, Order { select, deal: None }).await?;
+    let letters = ask(&args.at, Order { select, handling: None }).await?;
     let letter = letters.first().context("no answer about it")?;
     if args.json {
         output::json(letter)?;
@@ -223,8 +223,8 @@ async fn act(args: DeedArgs, deed: Deed, overwrite: bool) -> anyhow::Result<Exit
     );
     ensure!(!args.reason.trim().is_empty(), "--reason: say why; it is kept with the letter");
     let by = args.by.or_else(login).context("who does it? Say so with --by")?;
-    let deal = Deal { deed, by, reason: args.reason, dry_run: args.dry_run, overwrite };
-    let letters = ask(&args.at, Order { select, deal: Some(deal) }).await?;
+    let how = Handling { deed, by, reason: args.reason, dry_run: args.dry_run, overwrite };
+    let letters = ask(&args.at, Order { select, handling: Some(how) }).await?;
     for letter in &letters {
         if args.json {
             output::json(letter)?;
@@ -270,16 +270,13 @@ async fn ask(at: &Where, order: Order) -> anyhow::Result<Vec<LetterView>> {
     if place.is_shared() && at.kafka.kafka.is_some() {
         let tables = cluster::open_scylla(&place.scylla, Arc::new(SystemWorld)).await?;
         let log = on_kafka(at).await?;
-        return desk::serve((&*log, &*tables, &SystemWorld), &order).await;
+        return serve(&*log, &*tables, &order).await;
     }
     if let Some(answer) = control::ask_if_running(place, &Request::DeadLetters(order.clone())).await? {
         let Answer::DeadLetters(letters) = answer else { bail!(control::OTHER_VERSION) };
         return Ok(letters);
     }
-    if !place.data.is_dir() {
-        bail!("there is no data directory {}: name the one of `tributary up` with --data", place.data.display());
-    }
-    let directory = Arc::new(state::lock(&place.data)?);
+    let directory = Arc::new(state::lock_existing(&place.data)?);
     if at.kafka.kafka.is_some() {
         let state = State::open(place, Some(&directory)).await?;
         let log = on_kafka(at).await?;

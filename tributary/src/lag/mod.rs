@@ -138,10 +138,7 @@ async fn embedded(args: &LagArgs) -> anyhow::Result<Report> {
         let Answer::Lag(report) = answer else { bail!(control::OTHER_VERSION) };
         return Ok(report);
     }
-    if !place.data.is_dir() {
-        bail!("there is no data directory {}: name the one of `tributary up` with --data", place.data.display());
-    }
-    let directory = Arc::new(state::lock(&place.data)?);
+    let directory = Arc::new(state::lock_existing(&place.data)?);
     let world = Arc::new(SystemWorld);
     let watch = match &args.kafka.kafka {
         Some(brokers) => {

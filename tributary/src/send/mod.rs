@@ -235,7 +235,7 @@ fn total_size(args: &SendArgs) -> Option<u64> {
 }
 
 /// The first signal lets what is on the way come to its end, the second ends the process at once.
-async fn stop_on_signal(stop: CancellationToken) {
+pub async fn stop_on_signal(stop: CancellationToken) {
     signal().await;
     stop.cancel();
     signal().await;
@@ -243,7 +243,7 @@ async fn stop_on_signal(stop: CancellationToken) {
 }
 
 /// Until Ctrl-C or a request to end.
-pub async fn signal() {
+async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => tokio::select! {
