@@ -6,7 +6,7 @@
 //! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB or Cassandra: `tables::cql`, with the feature `cql` |
 //!
 //! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and
-//! randomness, [`said`] keeps logs short.
+//! randomness, [`said`] keeps logs short, [`trace`] hands on whose work something is.
 
 pub mod certificate;
 pub mod crash;
@@ -16,4 +16,5 @@ pub mod log;
 pub mod memory;
 pub mod said;
 pub mod tables;
+pub mod trace;
 pub mod world;

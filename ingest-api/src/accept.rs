@@ -19,6 +19,7 @@ use tributary_backends::{
     crash,
     log::{Append, Topic},
     tables::{ApiKey, BatchRow, Hold},
+    trace,
 };
 use tributary_schemas::api::IngestAccepted;
 
@@ -93,14 +94,18 @@ struct Prepared {
 }
 
 async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failure> {
-    let prepared = prepare(api, order, body).await?;
+    let check = tracing::info_span!(target: trace::TARGET, "check", bytes = body.bytes.len());
+    let prepared = prepare(api, order, body).instrument(check).await?;
     let Prepared { row, messages, response, body_len, held } = prepared;
     // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
     let span = tracing::info_span!("batch", batch_id = row.batch_id, workspace = row.workspace);
     let durable = async {
         api.tables.put_batch(row).await?;
         crash::point("accept.after_batch_row");
-        api.log.append(messages).await?;
+        let append = tracing::info_span!(
+            target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len()
+        );
+        api.log.append(messages).instrument(append).await?;
         Ok::<_, Failure>(())
     };
     durable.instrument(span).await?;

@@ -5,6 +5,7 @@ use crate::{
     consumer::partition_name,
     context::Context,
     intake::Intake,
+    landings::Landings,
     normalize::normalize,
     open_tables::OpenTables,
     trouble::{Trouble, patiently},
@@ -52,6 +53,7 @@ impl Lane {
         while let Some(raw) = intake.next_chunk(&mut *reader, &stop).await? {
             let from = raw.messages.first().map(|message| message.offset);
             let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len());
+            let landings = Landings::of(&raw.messages, self.lane, &span);
             let next = tokio::select! {
                 biased;
                 landed = self.land(raw).instrument(span) => landed?,
@@ -60,6 +62,7 @@ impl Lane {
             let context = &self.context;
             patiently!(context.patience, "committing offsets", reader.commit(next))?;
             crash::point("lane.after_offsets");
+            landings.done();
             if !is_able {
                 // All that landing a chunk needs has been shown to work: tables, index, log.
                 is_able = true;

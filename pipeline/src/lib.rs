@@ -4,7 +4,7 @@
 //!
 //! 1. [`Pipeline::run`] joins the consumer groups (`consumer`) and runs a task for each assigned partition.
 //! 2. `lane` is the task for one partition of topic `records`; `intake` cuts it into chunks that grow with the lag, by the
-//!    rules in [`chunking`].
+//!    rules in [`chunking`]; `landings` goes on with the traces of its requests.
 //! 3. `chunk` has the type of each stage: `RawChunk` → `NormalizedChunk` (`normalize`: frames to columns, grouped by
 //!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
 //! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, and
@@ -41,6 +41,7 @@ mod holdings;
 mod index;
 mod intake;
 pub mod lake;
+mod landings;
 mod lane;
 mod lane_table;
 pub mod metrics;

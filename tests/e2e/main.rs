@@ -32,3 +32,4 @@ mod restart;
 mod roles;
 mod send;
 mod telemetry;
+mod traces;

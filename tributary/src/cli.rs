@@ -159,7 +159,11 @@ mod tests {
                 if matches!(long, "help" | "version") {
                     continue;
                 }
-                let wanted = format!("TRIBUTARY_{}", long.replace('-', "_").to_uppercase());
+                let wanted = match long {
+                    // The name that everything goes by which exports to a collector.
+                    "otlp" => "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+                    _ => format!("TRIBUTARY_{}", long.replace('-', "_").to_uppercase()),
+                };
                 let env = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
                 if env != wanted {
                     wrong.push(format!("{path} --{long}: {env:?}"));

@@ -30,11 +30,13 @@ mod output;
 mod send;
 mod settings;
 mod state;
+mod traces;
 mod up;
 
 use anyhow::Context;
 use cli::{Cli, Command};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
+use traces::Traces;
 use tributary_backends::memory::{BLOCKING_THREAD_STAYS, give_back_soon};
 
 /// Many short-lived allocations of mixed sizes on several threads: measurably faster than the system's allocator, and
@@ -63,8 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let quiet = !matches!(cli.command, Command::Up(_) | Command::Serve(_) | Command::Pipeline(_));
-    logging::start(&cli.logging, quiet)?;
+    let _traces = start_telemetry(&cli)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_keep_alive(BLOCKING_THREAD_STAYS);
     let runtime = runtime.build().context("cannot start the runtime")?;
@@ -72,6 +73,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // A blocking read that nobody waits for any more must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// Logs, and what exports traces while it is held: of the commands that run until they are told to stop.
+fn start_telemetry(cli: &Cli) -> anyhow::Result<Option<Traces>> {
+    let runs = match &cli.command {
+        Command::Up(args) => Some((&args.process.traces, "up")),
+        Command::Serve(args) => Some((&args.process.traces, "serve")),
+        Command::Pipeline(args) => Some((&args.process.traces, "pipeline")),
+        _ => None,
+    };
+    let traces = runs.map_or(Ok(None), |(args, role)| Traces::start(args, role))?;
+    logging::start(&cli.logging, runs.is_none(), traces.as_ref())?;
+    Ok(traces)
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 //! Offsets are `i64`, as in Kafka; a committed offset is the *next* one to read. Delivery is at least once from the
 //! committed offset; order holds within a partition; readers never see a message that is not durable.
 
+use crate::trace::TraceParent;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -70,6 +71,8 @@ pub struct Message {
     pub key: Bytes,
     /// Message value.
     pub value: Bytes,
+    /// Whose last message for this partition it is, when that is traced.
+    pub trace: Option<TraceParent>,
 }
 
 /// What a partition holds: offsets `low..high`.
@@ -152,6 +155,8 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     /// subset may be in the log; what is not by then never will be, so whoever appends it again comes behind it. Messages
     /// of one call keep their order within each partition. A call without
     /// messages changes nothing, and fails when messages could not be appended either, as far as that is known.
+    ///
+    /// The last message for each partition carries the trace context of the span in which this is called.
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError>;
 
     /// What the partition holds now.

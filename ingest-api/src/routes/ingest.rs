@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use tracing::Instrument;
 use tributary_backends::tables::Permission;
 
 /// The values of `?format=`.
@@ -62,7 +63,8 @@ pub async fn post(State(api): State<Api>, request: Request) -> Result<Response, 
         }
     };
     let received = receive(&parts.headers, body, limit, &api.budget, &api.config.timeouts).await?;
-    let accepted = api.accepting.spawn(accept(api.clone(), order, received)).await.map_err(|error| {
+    let accepting = accept(api.clone(), order, received).in_current_span();
+    let accepted = api.accepting.spawn(accepting).await.map_err(|error| {
         tracing::error!(%error, "accepting a batch failed");
         Failure::internal()
     })??;

@@ -21,6 +21,8 @@ use futures::FutureExt;
 use serde::de::DeserializeOwned;
 use std::panic::AssertUnwindSafe;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, field::Empty};
+use tributary_backends::trace::{self, TraceParent};
 
 /// All endpoints of the public listener.
 pub fn router(api: Api) -> Router {
@@ -44,16 +46,44 @@ async fn surround(State(api): State<Api>, request: Request, next: Next) -> Respo
     let _in_flight = Counted::up(&api.metrics.in_flight);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = span_of(&request, &route);
     let response = if api.stopping.is_cancelled() {
         Failure::stopping().into_response()
     } else {
-        AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(route, "a request panicked");
             Failure::internal().closing().into_response()
         })
     };
-    api.metrics.count_request(&route, &method, response.status().as_u16(), started.elapsed());
+    let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
+    api.metrics.count_request(&route, &method, status, started.elapsed());
     response
+}
+
+/// For traces: goes on with the sender's, if there is one. Names and fields are OpenTelemetry's conventions.
+fn span_of(request: &Request, route: &str) -> Span {
+    let method = request.method().as_str();
+    let span = tracing::info_span!(
+        target: trace::TARGET,
+        "request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+    );
+    if !span.is_disabled()
+        && let Some(senders) = request.headers().get(trace::HEADER)
+        && let Some(senders) = TraceParent::read(senders.as_bytes())
+    {
+        senders.adopt(&span);
+    }
+    span
 }
 
 async fn unknown_path() -> Failure {

@@ -66,6 +66,7 @@ impl Examiner {
             appended_at: 0,
             key: Bytes::copy_from_slice(&letter.key),
             value: Bytes::copy_from_slice(&letter.payload),
+            trace: None,
         };
         let raw = RawChunk { bytes: letter.payload.len(), messages: vec![message], held: None };
         let mut chunk = match normalize(&mut self.records, letter.partition, 0, raw) {

@@ -23,7 +23,7 @@ impl Stored {
         let mut messages = self.messages.lock().unwrap();
         let messages = messages.entry((topic, partition)).or_default();
         let offset = messages.len() as i64;
-        messages.push(Message { offset, appended_at: offset, key, value });
+        messages.push(Message { offset, appended_at: offset, key, value, trace: None });
         self.changed.notify_waiters();
         offset
     }

@@ -11,6 +11,7 @@ mod process;
 mod processes;
 mod proxy;
 mod servers;
+mod traces;
 
 use crate::{
     harness::{Http, Servers, finish, query, read_table},
@@ -118,7 +119,7 @@ impl Fleet {
         let records: u64 = writers.iter().map(|writer| writer.records).sum();
         let refusals: Vec<_> = writers.iter().map(|writer| &writer.refusals).collect();
         eprintln!("{records} records accepted; refused {refusals:?}");
-        assert!(records > 100, "the writers got something done");
+        assert!(writers.iter().all(|writer| !writer.batches.is_empty()), "every writer got something done");
         self.logs_are_short();
     }
 

@@ -7,6 +7,7 @@
 use crate::{
     backends::{BackendArgs, Backends},
     cli, output, state,
+    traces::TraceArgs,
 };
 use announce::Announcement;
 use clap::{Args, builder::BoolishValueParser};
@@ -129,6 +130,8 @@ pub struct ProcessArgs {
     /// Say that it is ready as one line of JSON: {"listen"?,"admin","data"?,"lake","key"?}
     #[arg(long, env = "TRIBUTARY_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 /// What one process does; `up` does both.

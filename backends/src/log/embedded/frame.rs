@@ -1,21 +1,24 @@
 //! The bytes of a segment file: one header, then frames. Pure; integers are little-endian.
 //!
 //! ```text
-//! file header, 40 bytes          frame, 36 bytes + key + value
+//! file header, 40 bytes          frame, 36 bytes + trace + key + value
 //!   0  "TRIBLOG" + version 1       0  CRC32C of 4..36, seeded with the file's salt
-//!   8  base offset                 4  CRC32C of key and value
-//!  16  time floor (ms)             8  length of the key
+//!   8  base offset                 4  CRC32C of trace, key and value
+//!  16  time floor (ms)             8  length of the key; its highest bit: there is a trace
 //!  24  salt                       12  length of the value
 //!  28  topic code                 16  offset − first offset of the group that was synced together
 //!  32  partition                  20  offset
 //!  36  CRC32C of 0..36            28  time of appending (ms)
-//!                                 36  key, value
+//!                                 36  trace (55 bytes, or none), key, value
 //! ```
 //!
 //! The salt makes frames of one file mean nothing in another, and lets no sender hide a frame in a value. The place in
 //! its group tells a torn write from damage: when a later group is there, everything before it had been synced.
 
-use crate::log::Topic;
+use crate::{
+    log::Topic,
+    trace::{TRACE_PARENT_BYTES, TraceParent},
+};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -25,6 +28,9 @@ pub const FILE_HEADER: usize = 40;
 pub const FRAME_HEADER: usize = 36;
 /// Bytes that key and value of one message may have together; also bounds what a damaged length can ask for.
 pub const MAX_MESSAGE: usize = 64 << 20;
+
+/// In the word of the key's length, which never needs this bit.
+const TRACED: u32 = 1 << 31;
 
 const MAGIC: [u8; 8] = *b"TRIBLOG\x01";
 
@@ -89,8 +95,10 @@ impl FileHeader {
 /// What a frame says about its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Checksum of key and value.
+    /// Checksum of trace, key and value.
     pub body_sum: u32,
+    /// Whether there is a trace.
+    pub traced: bool,
     /// Bytes of the key.
     pub key_len: u32,
     /// Bytes of the value.
@@ -108,7 +116,8 @@ impl FrameHeader {
     pub fn encode(&self, salt: u32, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
-        for word in [self.body_sum, self.key_len, self.value_len, self.place] {
+        let key_len = self.key_len | if self.traced { TRACED } else { 0 };
+        for word in [self.body_sum, key_len, self.value_len, self.place] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(&self.offset.to_le_bytes());
@@ -125,23 +134,28 @@ impl FrameHeader {
         }
         let header = Self {
             body_sum: u32_at(bytes, 4),
-            key_len: u32_at(bytes, 8),
+            traced: u32_at(bytes, 8) & TRACED != 0,
+            key_len: u32_at(bytes, 8) & !TRACED,
             value_len: u32_at(bytes, 12),
             place: u32_at(bytes, 16),
             offset: i64_at(bytes, 20),
             appended_at: i64_at(bytes, 28),
         };
-        (header.body_len() <= MAX_MESSAGE && i64::from(header.place) <= header.offset).then_some(header)
+        (header.message_len() <= MAX_MESSAGE && i64::from(header.place) <= header.offset).then_some(header)
     }
 
     /// Bytes of key and value.
-    pub fn body_len(&self) -> usize {
+    pub fn message_len(&self) -> usize {
         self.key_len as usize + self.value_len as usize
+    }
+
+    fn trace_len(&self) -> usize {
+        if self.traced { TRACE_PARENT_BYTES } else { 0 }
     }
 
     /// Bytes of the whole frame.
     pub fn frame_len(&self) -> usize {
-        FRAME_HEADER + self.body_len()
+        FRAME_HEADER + self.trace_len() + self.message_len()
     }
 
     /// First offset of the group that was synced together: every offset below it was durable before this was written.
@@ -149,17 +163,19 @@ impl FrameHeader {
         self.offset - i64::from(self.place)
     }
 
-    /// Places of key and value in a buffer in which the frame starts at `at`.
-    pub fn body(&self, at: usize) -> (Range<usize>, Range<usize>) {
-        let key = at + FRAME_HEADER;
+    /// Places of trace, key and value in a buffer in which the frame starts at `at`. Without a trace its place is empty.
+    pub fn body(&self, at: usize) -> [Range<usize>; 3] {
+        let trace = at + FRAME_HEADER;
+        let key = trace + self.trace_len();
         let value = key + self.key_len as usize;
-        (key..value, value..value + self.value_len as usize)
+        [trace..key, key..value, value..value + self.value_len as usize]
     }
 }
 
-/// Checksum of a message's key and value.
-pub fn body_sum(key: &Bytes, value: &Bytes) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(key), value)
+/// Checksum of a message's trace, key and value.
+pub fn body_sum(trace: Option<&TraceParent>, key: &Bytes, value: &Bytes) -> u32 {
+    let trace = trace.map_or(0, |trace| crc32c::crc32c(trace.as_str().as_bytes()));
+    crc32c::crc32c_append(crc32c::crc32c_append(trace, key), value)
 }
 
 /// What a buffer holds at one place.
@@ -227,12 +243,17 @@ pub fn i64_at(bytes: &[u8], at: usize) -> i64 {
 mod tests {
     use super::*;
 
-    fn frame(salt: u32) -> Vec<u8> {
+    const TRACE: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn frame(salt: u32, traced: bool) -> Vec<u8> {
         let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"the value"));
-        let body_sum = body_sum(&key, &value);
-        let header = FrameHeader { body_sum, key_len: 3, value_len: 9, place: 2, offset: 7, appended_at: 1_234 };
+        let trace = TraceParent::read(TRACE).filter(|_| traced);
+        let body_sum = body_sum(trace.as_ref(), &key, &value);
+        let header =
+            FrameHeader { body_sum, traced, key_len: 3, value_len: 9, place: 2, offset: 7, appended_at: 1_234 };
         let mut out = Vec::new();
         header.encode(salt, &mut out);
+        out.extend_from_slice(if traced { TRACE } else { b"" });
         out.extend_from_slice(&key);
         out.extend_from_slice(&value);
         out
@@ -240,26 +261,30 @@ mod tests {
 
     #[test]
     fn a_frame_reads_back() {
-        let bytes = frame(5);
-        let Parsed::Frame(header) = parse(&bytes, 5, 7, true) else { panic!("a whole frame") };
-        assert_eq!((header.offset, header.appended_at, header.group_base()), (7, 1_234, 5));
-        let (key, value) = header.body(0);
-        assert_eq!((&bytes[key], &bytes[value]), (&b"key"[..], &b"the value"[..]));
+        for (traced, expected) in [(false, &b""[..]), (true, TRACE)] {
+            let bytes = frame(5, traced);
+            let Parsed::Frame(header) = parse(&bytes, 5, 7, true) else { panic!("a whole frame") };
+            assert_eq!((header.offset, header.appended_at, header.group_base()), (7, 1_234, 5));
+            let parts = header.body(0).map(|part| &bytes[part]);
+            assert_eq!(parts, [expected, &b"key"[..], &b"the value"[..]]);
+            assert_eq!(header.frame_len(), bytes.len());
+        }
     }
 
     #[test]
     fn every_flipped_bit_every_cut_and_a_foreign_salt_is_noticed() {
-        let bytes = frame(5);
-        for bit in 0..bytes.len() * 8 {
-            let mut bad = bytes.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(parse(&bad, 5, 7, true), Parsed::Bad(_)), "bit {bit}");
+        for bytes in [frame(5, false), frame(5, true)] {
+            for bit in 0..bytes.len() * 8 {
+                let mut bad = bytes.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert!(matches!(parse(&bad, 5, 7, true), Parsed::Bad(_)), "bit {bit}");
+            }
+            for len in 0..bytes.len() {
+                assert!(matches!(parse(&bytes[..len], 5, 7, true), Parsed::Short(_)), "cut at {len}");
+            }
+            assert!(matches!(parse(&bytes, 6, 7, true), Parsed::Bad(_)));
+            assert!(matches!(parse(&bytes, 5, 8, true), Parsed::Bad(_)), "not the next offset");
         }
-        for len in 0..bytes.len() {
-            assert!(matches!(parse(&bytes[..len], 5, 7, true), Parsed::Short(_)), "cut at {len}");
-        }
-        assert!(matches!(parse(&bytes, 6, 7, true), Parsed::Bad(_)));
-        assert!(matches!(parse(&bytes, 5, 8, true), Parsed::Bad(_)), "not the next offset");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     frame::{FILE_HEADER, FileHeader, FrameHeader},
     recovery::{self, Damage},
 };
-use crate::log::Topic;
+use crate::{log::Topic, trace::TRACE_PARENT_BYTES};
 
 /// Takes `data` as a plan: a segment to build, which of its groups are known to be durable, and what harm is done to
 /// it. Panics when recovery then changes or drops what was durable.
@@ -20,7 +20,10 @@ pub fn recover_after_harm(data: &[u8]) {
             let body = vec![next(); usize::from(next()) * 3];
             let body_sum = crc32c::crc32c(&body);
             let (place, value_len) = (u32::from(place), body.len() as u32);
-            let frame = FrameHeader { body_sum, key_len: 0, value_len, place, offset, appended_at: 0 };
+            // Long enough for a trace, some have one.
+            let traced = body.len() >= TRACE_PARENT_BYTES && body[0] % 2 == 1;
+            let value_len = value_len - if traced { TRACE_PARENT_BYTES as u32 } else { 0 };
+            let frame = FrameHeader { body_sum, traced, key_len: 0, value_len, place, offset, appended_at: 0 };
             frame.encode(header.salt, &mut bytes);
             bytes.extend_from_slice(&body);
             offset += 1;

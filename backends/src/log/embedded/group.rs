@@ -7,7 +7,10 @@ use super::{
     segment,
     tail::Tail,
 };
-use crate::log::{Append, LogError};
+use crate::{
+    log::{Append, LogError},
+    trace::TraceParent,
+};
 use bytes::Bytes;
 use std::{io, ops::Range};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -28,8 +31,10 @@ pub struct Request {
 pub struct Message {
     /// Index of the partition's tail.
     pub tail: usize,
-    /// Checksum of key and value, computed by the caller.
+    /// Checksum of trace, key and value, computed by the caller.
     pub sum: u32,
+    /// The trace that it carries.
+    pub trace: Option<TraceParent>,
     /// The message's key.
     pub key: Bytes,
     /// The message's value.
@@ -38,9 +43,9 @@ pub struct Message {
 
 impl Message {
     /// Takes the message for the partition with index `tail`; computes its checksum.
-    pub fn new(tail: usize, append: Append) -> Self {
+    pub fn new(tail: usize, append: Append, trace: Option<TraceParent>) -> Self {
         let Append { key, value, .. } = append;
-        Self { tail, sum: super::frame::body_sum(&key, &value), key, value }
+        Self { tail, sum: super::frame::body_sum(trace.as_ref(), &key, &value), trace, key, value }
     }
 
     /// Bytes of key and value.
@@ -77,7 +82,7 @@ const WRITE_BYTES: usize = 256 << 10;
 /// What a group brings to one partition.
 #[derive(Debug)]
 pub struct Part<'m> {
-    /// Headers and keys of all frames, one after the other.
+    /// Headers, traces and keys of all frames, one after the other.
     heads: Vec<u8>,
     /// For each frame its place in `heads`, and its value.
     frames: Vec<(Range<usize>, &'m Bytes)>,
@@ -105,6 +110,7 @@ impl<'m> Part<'m> {
         let offset = self.end.offset;
         let header = FrameHeader {
             body_sum: message.sum,
+            traced: message.trace.is_some(),
             key_len: message.key.len() as u32,
             value_len: message.value.len() as u32,
             place: (offset - self.first) as u32,
@@ -113,6 +119,7 @@ impl<'m> Part<'m> {
         };
         let start = self.heads.len();
         header.encode(self.salt, &mut self.heads);
+        self.heads.extend_from_slice(message.trace.as_ref().map_or(&[], |trace| trace.as_str().as_bytes()));
         self.heads.extend_from_slice(&message.key);
         self.frames.push((start..self.heads.len(), &message.value));
         segment::note(&mut self.places, self.end);

@@ -51,7 +51,10 @@ mod writer;
 pub use options::Options;
 
 use super::{Append, FetchLimit, LogError, Member, Message, RecordLog, Topic, Watermarks};
-use crate::world::World;
+use crate::{
+    trace::{self, TraceParent},
+    world::World,
+};
 use async_trait::async_trait;
 use disk::{Disk, RealDisk};
 use group::Request;
@@ -139,9 +142,9 @@ impl Shared {
         self.index(topic, partition).ok_or_else(unknown)
     }
 
-    fn message(&self, append: Append) -> Result<group::Message, LogError> {
+    fn message(&self, append: Append, trace: Option<TraceParent>) -> Result<group::Message, LogError> {
         let tail = self.find(append.topic, append.partition)?;
-        let message = group::Message::new(tail, append);
+        let message = group::Message::new(tail, append, trace);
         if message.len() > frame::MAX_MESSAGE {
             let most = frame::MAX_MESSAGE;
             return Err(LogError::Halted(format!("a message of {} bytes; at most {most} are possible", message.len())));
@@ -170,7 +173,10 @@ impl RecordLog for EmbeddedLog {
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-        let messages = messages.into_iter().map(|append| self.0.message(append)).collect::<Result<Vec<_>, _>>()?;
+        let trace = TraceParent::current();
+        let carried = trace::carried(trace.as_ref(), &messages);
+        let message = |(append, carries): (Append, bool)| self.0.message(append, trace.clone().filter(|_| carries));
+        let messages = messages.into_iter().zip(carried).map(message).collect::<Result<Vec<_>, _>>()?;
         let bytes: usize = messages.iter().map(group::Message::len).sum();
         // More than the whole queue takes all of it, alone.
         let room = bytes.min(self.0.options.queue_bytes).min(u32::MAX as usize) as u32;

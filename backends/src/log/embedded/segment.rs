@@ -4,7 +4,10 @@ use super::{
     frame::{self, FILE_HEADER, FileHeader, Parsed},
     recovery::{Place, ReadAt, Step, Walk},
 };
-use crate::log::{FetchLimit, LogError, Message};
+use crate::{
+    log::{FetchLimit, LogError, Message},
+    trace::TraceParent,
+};
 use bytes::Bytes;
 use std::{
     fs::File,
@@ -177,16 +180,17 @@ impl Cursor {
                 Parsed::Frame(frame) => frame,
                 stop => return (messages, place, Some(stop)),
             };
-            bytes += frame.body_len();
+            bytes += frame.message_len();
             if !messages.is_empty() && bytes > limit.max_bytes {
                 break;
             }
-            let (key, value) = frame.body(at);
+            let [trace, key, value] = frame.body(at);
             messages.push(Message {
                 offset: frame.offset,
                 appended_at: frame.appended_at,
                 key: slice.slice(key),
                 value: slice.slice(value),
+                trace: TraceParent::read(&slice[trace]),
             });
             at += frame.frame_len();
             place = Place { offset: place.offset + 1, at: place.at + frame.frame_len() as u64 };

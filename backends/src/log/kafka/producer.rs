@@ -11,12 +11,15 @@ use super::{
     topics,
     void::{self, Clocks},
 };
-use crate::log::{Append, LogError, Topic};
+use crate::{
+    log::{Append, LogError, Topic},
+    trace::{self, TraceParent},
+};
 use rdkafka::{
     ClientContext, Message, Statistics,
     config::RDKafkaLogLevel,
     error::KafkaError,
-    message::DeliveryResult,
+    message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 use std::sync::{
@@ -68,18 +71,19 @@ impl Producer {
         // second time so is its clock.
         let unknown = messages.iter().any(|message| !self.clocks.knows(message.topic, message.partition));
         let again = unknown.then(|| messages.clone());
-        let outcome = match (self.append_once(messages).await, again) {
-            (Err(Failed::Late), Some(again)) => self.append_once(again).await,
+        let trace = TraceParent::current();
+        let outcome = match (self.append_once(messages, trace.as_ref()).await, again) {
+            (Err(Failed::Late), Some(again)) => self.append_once(again, trace.as_ref()).await,
             (outcome, _) => outcome,
         };
         outcome.map_err(LogError::from)
     }
 
-    async fn append_once(&self, messages: Vec<Append>) -> Result<Vec<i64>, Failed> {
+    async fn append_once(&self, messages: Vec<Append>, trace: Option<&TraceParent>) -> Result<Vec<i64>, Failed> {
         let (call, answer) = Call::new(messages.len(), self.room(&messages).await?);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
         let void_at = Instant::now() + self.options.append_timeout + void::MARGIN;
-        let sent = self.send(&native, &call, &messages);
+        let sent = self.send(&native, &call, &messages, trace);
         // librdkafka has copies; waiting needs neither.
         drop((call, messages));
         let (outcome, under_way) = match sent {
@@ -100,10 +104,17 @@ impl Producer {
 
     /// Hands all to librdkafka, without any waiting in between, so that the messages of a call keep their order; or says
     /// why, and how many it has taken before.
-    fn send(&self, native: &Native, call: &Arc<Call>, messages: &[Append]) -> Result<(), (LogError, usize)> {
+    fn send(
+        &self,
+        native: &Native,
+        call: &Arc<Call>,
+        messages: &[Append],
+        trace: Option<&TraceParent>,
+    ) -> Result<(), (LogError, usize)> {
         let timeout = i64::try_from(self.options.append_timeout.as_millis()).unwrap_or(i64::MAX);
         let mut framed = Vec::new();
-        for (index, message) in messages.iter().enumerate() {
+        let carried = trace::carried(trace, messages);
+        for ((index, message), carries) in messages.iter().enumerate().zip(carried) {
             let (topic, partition) = (message.topic, message.partition);
             let not_after = self.clocks.now(topic, partition).saturating_add(timeout);
             let delivery = Box::new(Delivery { call: call.clone(), index, topic, partition, not_after });
@@ -113,7 +124,7 @@ impl Producer {
             };
             let record = BaseRecord::with_opaque_to(&self.topics[topic as usize], delivery)
                 .partition(i32::try_from(partition).unwrap_or(i32::MAX))
-                .headers(void::header(not_after))
+                .headers(headers(not_after, trace.filter(|_| carries)))
                 .key(message.key.as_ref())
                 .payload(value);
             native.send(record).map_err(|(error, _)| (errors::append(&error), index))?;
@@ -183,6 +194,16 @@ impl Producer {
             }
             Err(error) => tracing::error!(%error, "the Kafka producer cannot be replaced"),
         }
+    }
+}
+
+/// What a message says beside its key and its value.
+fn headers(not_after: i64, trace: Option<&TraceParent>) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(1 + usize::from(trace.is_some()));
+    let headers = void::put(headers, not_after);
+    match trace {
+        Some(trace) => headers.insert(Header { key: trace::HEADER, value: Some(trace.as_str()) }),
+        None => headers,
     }
 }
 

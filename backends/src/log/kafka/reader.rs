@@ -1,14 +1,17 @@
 //! Reads one partition for a group.
 
 use super::{Kafka, blocking, errors, lease::Lease, native, void};
-use crate::log::{FetchLimit, LogError, Message, PartitionReader, Topic, Watermarks};
+use crate::{
+    log::{FetchLimit, LogError, Message, PartitionReader, Topic, Watermarks},
+    trace::{self, TraceParent},
+};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rdkafka::{
     Message as _,
     consumer::{CommitMode, Consumer},
     error::KafkaError,
-    message::BorrowedMessage,
+    message::{BorrowedMessage, Headers as _},
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -66,7 +69,7 @@ impl Reader {
         }
         let mut taken = Taken::new(limit);
         if let Some(held) = self.held.take() {
-            taken.add(held.offset, held.appended_at, &held.key, &held.value);
+            taken.add(held.offset, held.appended_at, &held.key, &held.value, held.trace);
         }
         let kafka = self.kafka.clone();
         let (position, failed, held) = (self.position, &mut self.failed, &mut self.held);
@@ -83,7 +86,7 @@ impl Reader {
                         if taken.has_room(message_len(&message)) && new_schema(&kafka, message.payload()).is_none() =>
                     {
                         let (key, value) = (message.key().unwrap_or(&[]), message.payload().unwrap_or(&[]));
-                        taken.add(message.offset(), appended_at(&message), key, value);
+                        taken.add(message.offset(), appended_at(&message), key, value, trace_of(&message));
                     }
                     Some(Ok(message)) => {
                         *held = Some(owned(&message));
@@ -285,15 +288,21 @@ pub(super) fn owned(message: &BorrowedMessage<'_>) -> Message {
         appended_at: appended_at(message),
         key: Bytes::copy_from_slice(message.key().unwrap_or(&[])),
         value: Bytes::copy_from_slice(message.payload().unwrap_or(&[])),
+        trace: trace_of(message),
     }
+}
+
+fn trace_of(message: &BorrowedMessage<'_>) -> Option<TraceParent> {
+    let header = message.headers()?.iter().find(|header| header.key == trace::HEADER)?;
+    TraceParent::read(header.value?)
 }
 
 /// Messages on their way out, as parts of one buffer.
 struct Taken {
     limit: FetchLimit,
     bytes: BytesMut,
-    /// Offset, time, length of the key, length of the value.
-    heads: Vec<(i64, i64, usize, usize)>,
+    /// Offset, time, length of the key, length of the value, trace.
+    heads: Vec<(i64, i64, usize, usize, Option<TraceParent>)>,
 }
 
 impl Taken {
@@ -310,17 +319,17 @@ impl Taken {
         self.heads.is_empty() || self.bytes.len() + len <= self.limit.max_bytes
     }
 
-    fn add(&mut self, offset: i64, appended_at: i64, key: &[u8], value: &[u8]) {
+    fn add(&mut self, offset: i64, appended_at: i64, key: &[u8], value: &[u8], trace: Option<TraceParent>) {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
-        self.heads.push((offset, appended_at, key.len(), value.len()));
+        self.heads.push((offset, appended_at, key.len(), value.len(), trace));
     }
 
     fn finish(self) -> Vec<Message> {
         let mut bytes = self.bytes.freeze();
-        let message = |(offset, appended_at, key, value)| {
+        let message = |(offset, appended_at, key, value, trace)| {
             let (key, value) = (bytes.split_to(key), bytes.split_to(value));
-            Message { offset, appended_at, key, value }
+            Message { offset, appended_at, key, value, trace }
         };
         self.heads.into_iter().map(message).collect()
     }
@@ -335,10 +344,10 @@ mod tests {
         let limit = FetchLimit { max_bytes: 10, max_messages: 5, max_wait: Duration::ZERO };
         let mut taken = Taken::new(limit);
         assert!(taken.has_room(1_000));
-        taken.add(7, 1, b"key", b"value");
+        taken.add(7, 1, b"key", b"value", None);
         assert!(taken.has_room(2));
         assert!(!taken.has_room(3));
-        taken.add(9, 2, b"", b"xy");
+        taken.add(9, 2, b"", b"xy", None);
         let messages = taken.finish();
         let seen: Vec<_> = messages.iter().map(|m| (m.offset, m.appended_at, &m.key[..], &m.value[..])).collect();
         assert_eq!(seen, [(7, 1, &b"key"[..], &b"value"[..]), (9, 2, b"", b"xy")]);

@@ -92,9 +92,9 @@ impl Clocks {
     }
 }
 
-/// What says that a message is void when it is appended later.
-pub(super) fn header(not_after: i64) -> OwnedHeaders {
-    OwnedHeaders::new_with_capacity(1).insert(Header { key: HEADER, value: Some(&not_after.to_be_bytes()) })
+/// Adds what says that a message is void when it is appended later.
+pub(super) fn put(headers: OwnedHeaders, not_after: i64) -> OwnedHeaders {
+    headers.insert(Header { key: HEADER, value: Some(&not_after.to_be_bytes()) })
 }
 
 /// When the broker appended a message; `None` when it was not the broker who stamped it.
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_header_is_what_is_documented() {
-        let headers = header(1_600_000_000_000);
+        let headers = put(OwnedHeaders::new(), 1_600_000_000_000);
         let only = headers.get(0);
         assert_eq!((only.key, only.value), ("not-after", Some(&1_600_000_000_000_i64.to_be_bytes()[..])));
     }

@@ -40,7 +40,7 @@ fn message(index: u32, workspace: &str, attachments: &[String]) -> (Message, Ide
     let mut value = Vec::new();
     encode_record(&stamp, &record, &mut value);
     let key = Bytes::copy_from_slice(&identity.0);
-    (Message { offset: index.into(), appended_at: 0, key, value: value.into() }, identity)
+    (Message { offset: index.into(), appended_at: 0, key, value: value.into(), trace: None }, identity)
 }
 
 fn chunk(messages: Vec<Message>) -> NormalizedChunk {
@@ -114,7 +114,8 @@ fn a_chunk_without_any_holds_nothing() {
 #[test]
 fn dead_letters_say_nothing() {
     let one = || [whole("file", 1)];
-    let garbage = Message { offset: 1, appended_at: 0, key: Bytes::new(), value: Bytes::from_static(b"no record") };
+    let garbage =
+        Message { offset: 1, appended_at: 0, key: Bytes::new(), value: Bytes::from_static(b"no record"), trace: None };
     let (mut foreign, _) = message(2, "w", &one());
     foreign.key = Bytes::from_static(b"another identity");
     let sound = |index, workspace| message(index, workspace, &one()).0;

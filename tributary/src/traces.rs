@@ -1,0 +1,146 @@
+//! Traces over OTLP, where they are wanted: spans become OpenTelemetry's and go to a collector, in batches from a thread of
+//! their own. A collector that does not answer costs spans, never a record.
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use opentelemetry::{KeyValue, global, trace::TracerProvider};
+use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter},
+};
+use std::time::Duration;
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+use tributary_backends::said::Said;
+use url::Url;
+
+/// What the last spans may take at the end.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
+/// The span of a partition lasts as long as it is assigned: as the parent of all its chunks it would make one endless trace.
+const ENDLESS: &str = "partition";
+
+/// Where traces go.
+#[derive(Debug, Clone, Args)]
+pub struct TraceArgs {
+    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: http://collector:4318. The other OTEL_ variables of
+    /// exporters count too, OTEL_EXPORTER_OTLP_HEADERS for one
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp: Option<Url>,
+    /// Share of the requests that are traced, 0 to 1. A request that comes with a `traceparent` is traced if that says so
+    #[arg(long, env = "TRIBUTARY_TRACE_SHARE", value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+    pub trace_share: f64,
+}
+
+fn share(text: &str) -> anyhow::Result<f64> {
+    let share: f64 = text.parse().context("a number from 0 to 1")?;
+    ensure!((0.0..=1.0).contains(&share), "a number from 0 to 1");
+    Ok(share)
+}
+
+/// What exports; dropping it sends what is left.
+#[derive(Debug)]
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Traces of the command `role`; `None` when nobody wants them. To be called outside any runtime.
+    ///
+    /// # Errors
+    /// The collector's address is no place that HTTP can reach.
+    pub fn start(args: &TraceArgs, role: &'static str) -> anyhow::Result<Option<Self>> {
+        let Some(base) = &args.otlp else { return Ok(None) };
+        ensure!(matches!(base.scheme(), "http" | "https"), "--otlp {base}: an http or https URL, mostly of port 4318");
+        let endpoint = format!("{}/v1/traces", base.as_str().trim_end_matches('/'));
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+        let exporter = exporter.with_endpoint(&endpoint).build().with_context(|| format!("--otlp {base}"))?;
+        let mut resource = Resource::builder().with_attribute(KeyValue::new("tributary.role", role));
+        if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+            resource = resource.with_service_name("tributary");
+        }
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(args.trace_share)));
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource.build())
+            .with_sampler(sampler)
+            .with_batch_exporter(Told { exporter, endpoint, said: Said::default() });
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        Ok(Some(Self(provider.build())))
+    }
+
+    /// What turns spans into OpenTelemetry's.
+    pub fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("tributary"));
+        let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false).with_target(false);
+        layer.with_filter(filter_fn(is_told).with_max_level_hint(LevelFilter::INFO))
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        // The exporter has said what went wrong.
+        let _ = self.0.shutdown_with_timeout(FLUSHED_WITHIN);
+    }
+}
+
+/// Spans of ours, and what happens in them.
+fn is_told(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("tributary") && metadata.name() != ENDLESS && *metadata.level() <= LevelFilter::INFO
+}
+
+/// Says in the log when spans cannot be exported, once a minute.
+#[derive(Debug)]
+struct Told<E> {
+    exporter: E,
+    endpoint: String,
+    said: Said,
+}
+
+impl<E: SpanExporter> SpanExporter for Told<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let outcome = self.exporter.export(batch).await;
+        if let Err(error) = &outcome
+            && let Some(unsaid) = self.said.may_say("export")
+        {
+            let endpoint = &self.endpoint;
+            tracing::warn!(%error, endpoint, spans, unsaid, "the collector does not take traces: these are dropped");
+        }
+        outcome
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(otlp: &str) -> TraceArgs {
+        TraceArgs { otlp: Some(otlp.parse().unwrap()), trace_share: 1.0 }
+    }
+
+    #[test]
+    fn nobody_who_does_not_ask_is_traced_and_only_http_is_spoken() {
+        assert!(Traces::start(&TraceArgs { otlp: None, trace_share: 1.0 }, "up").unwrap().is_none());
+        let refused = Traces::start(&args("grpc://collector:4317"), "up").unwrap_err().to_string();
+        assert!(refused.contains("--otlp grpc://collector:4317"), "{refused}");
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_one() {
+        assert_eq!(share("0.25").unwrap(), 0.25);
+        for bad in ["-0.1", "1.1", "NaN", "many"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+}
