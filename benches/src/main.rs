@@ -20,6 +20,7 @@ mod measure;
 mod messages;
 mod report;
 mod rounds;
+mod telemetry;
 mod up;
 mod whole;
 mod worst;
@@ -148,6 +149,17 @@ enum Command {
         #[arg(long, default_value_t = 1_500)]
         rate: u64,
     },
+    /// The real binary with logs, traces and scrapes, beside one without
+    Telemetry {
+        #[command(flatten)]
+        input: Input,
+        #[command(flatten)]
+        binary: Binary,
+        #[command(flatten)]
+        sending: telemetry::Sending,
+        #[command(flatten)]
+        rounds: Rounds,
+    },
     /// Landing, and restarting, on a table with many keys
     Index {
         #[command(flatten)]
@@ -204,6 +216,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Idle { input, binary, .. } => whole::idle(&input, &binary).await?,
         Command::Failover { input, binary, lanes, rate } => failover::run(&input, &binary, lanes, rate).await?,
+        Command::Telemetry { input, binary, sending, rounds: Rounds { rounds } } => {
+            telemetry::run(&input, &binary, sending, rounds).await?
+        }
         Command::Index { input, small, large } => index::run(&input, small, large).await?,
         Command::Worst { input, records } => worst::run(&input, records).await?,
         Command::Drain { place, records } => return land::drain(&place, records).await,

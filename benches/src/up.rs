@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, Command},
+    task::JoinHandle,
     time::Instant,
 };
 use tributary_backends::log::Topic;
@@ -48,6 +49,7 @@ pub struct Assignment {
 /// A line of its log, as far as it is of interest here.
 #[derive(Debug, Deserialize)]
 struct Line {
+    level: String,
     message: String,
     topic: Option<String>,
     partition: Option<u32>,
@@ -58,13 +60,13 @@ async fn listen(log: ChildStderr, assignments: Arc<Mutex<Vec<Assignment>>>) {
     let mut lines = BufReader::new(log).lines();
     while let Ok(Some(text)) = lines.next_line().await {
         match serde_json::from_str(&text) {
-            Ok(Line { message, topic: Some(topic), partition: Some(lane) }) if message == "assigned" => {
+            Ok(Line { message, topic: Some(topic), partition: Some(lane), .. }) if message == "assigned" => {
                 if topic == Topic::Records.name() {
                     let assigned = Assignment { lane, at: Instant::now() };
                     assignments.lock().unwrap_or_else(PoisonError::into_inner).push(assigned);
                 }
             }
-            Ok(Line { message, .. }) if message == "revoked" => {}
+            Ok(Line { level, .. }) if level == "INFO" => {}
             _ => eprintln!("{text}"),
         }
     }
@@ -84,7 +86,10 @@ impl Up {
         if role != "pipeline" {
             command.args(["--listen", "127.0.0.1:0", "--rate-limit", "0", "--max-lag", "0"]);
         }
-        command.args(["--log", "error,tributary_pipeline::consumer=info", "--log-format", "json"]);
+        if !flags.contains(&"--log") {
+            command.args(["--log", "error,tributary_pipeline::consumer=info"]);
+        }
+        command.args(["--log-format", "json"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.binary.display()))?;
         let pid = child.id().context("it ended at once")?;
@@ -130,6 +135,20 @@ impl Up {
     /// URL of the workspace's table.
     pub fn table(&self) -> String {
         format!("{}/{}/records", self.ready.lake.trim_end_matches('/'), crate::backends::WORKSPACE)
+    }
+
+    /// Asks for its metrics again and again, until it is told to stop.
+    pub fn scraped_every(&self, pause: Duration) -> JoinHandle<()> {
+        let url = format!("http://{}/metrics", self.ready.admin);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                if let Ok(answer) = reqwest::get(&url).await {
+                    // To its end, as whoever keeps it would.
+                    let _ = answer.bytes().await;
+                }
+            }
+        })
     }
 
     /// Records that came to an end since it started.

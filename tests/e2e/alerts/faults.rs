@@ -151,6 +151,11 @@ async fn bytes_in_the_log_that_are_no_record() {
     drop(log);
     let (_up, prometheus) = started(&mut home).await;
     fires(&prometheus, &["TributaryDeadLetters"], &[], std::future::pending()).await;
+    let data = home.data().display().to_string();
+    home.run(&["dead-letters", "discard", "--reason", "no record", "--data", &data, "--by", "tests", "--every"])
+        .await
+        .ok();
+    prometheus.until_quiet().await;
 }
 
 /// The newest entry of a table's log.

@@ -41,11 +41,15 @@ impl Fleet {
         Self::on(Servers::new()).await
     }
 
-    /// The same on servers of its own.
+    /// The same on servers of its own. All lanes are at work, so that pipelines share a table and commit past each other.
     async fn on(servers: Servers) -> Self {
+        Self::spread(servers, 4).await
+    }
+
+    /// The same with the records of a workspace in so many lanes.
+    async fn spread(servers: Servers, lanes: u32) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // All lanes at work, so that pipelines share a table and commit past each other.
-        let servers = servers.with("TRIBUTARY_SPREAD", "4".to_owned());
+        let servers = servers.with("TRIBUTARY_SPREAD", lanes.to_string());
         let mut fleet = Self { directory, servers, key: String::new(), started: 0 };
         if let Some(endpoint) = fleet.servers.get("AWS_ENDPOINT_URL") {
             read_from(endpoint, fleet.lake());

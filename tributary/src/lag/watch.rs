@@ -280,6 +280,8 @@ fn describe(standing: &Standing, at: i64, memory: &Memory, owners: Option<&Owner
     let still = reading.still.max(held.map(Held::still).unwrap_or_default());
     let still = if records == 0 { Duration::ZERO } else { still };
     let rate = reading.rate.or_else(|| held.and_then(|held| held.rate));
+    // Since it last moved it has done some of what still seems to wait.
+    let drains = |rate: f64| (records as f64 / rate - still.as_secs_f64()).max(0.0);
     let halted = held.and_then(|held| held.halted.clone());
     PartitionLag {
         stage: stage.to_owned(),
@@ -288,7 +290,7 @@ fn describe(standing: &Standing, at: i64, memory: &Memory, owners: Option<&Owner
         records,
         seconds: if records == 0 { 0.0 } else { age.as_secs_f64() },
         throughput: reading.throughput.or_else(|| held.and_then(|held| held.throughput)),
-        drain_seconds: rate.filter(|rate| *rate > 0.0).map(|rate| records as f64 / rate),
+        drain_seconds: rate.filter(|rate| *rate > 0.0).map(drains),
         still_seconds: still.as_secs_f64(),
         state: State::of(records, owners.map(|_| told.is_some()), halted.is_some(), still),
         owner: told.map(|(name, _)| name.clone()),
