@@ -45,7 +45,8 @@ async fn store_facts(
     Ok(())
 }
 
-/// Rejected records → the tables, counted once they are stored. A replay after a crash counts them again.
+/// Rejected records → the tables. Counted once nobody will read them again, so that a partition which another process has
+/// taken meanwhile is counted by that one alone.
 pub(crate) async fn rejects(
     context: Arc<Context>,
     mut reader: Box<dyn PartitionReader>,
@@ -54,8 +55,8 @@ pub(crate) async fn rejects(
     while let Some(messages) = next_messages(&context, &mut *reader, &stop).await? {
         let rejects: Vec<Reject> = decode(&context, (reader.topic(), reader.partition()), &messages).await?;
         patiently!(context.patience, "storing rejected records", context.tables.put_rejects(&rejects))?;
-        context.metrics.count("rejected", rejects.len() as u64);
         done(&context, &mut *reader, &messages).await?;
+        context.metrics.count("rejected", rejects.len() as u64);
     }
     Ok(())
 }
