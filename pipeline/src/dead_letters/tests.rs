@@ -9,7 +9,11 @@ use crate::{
     },
 };
 use tributary_backends::world::SystemWorld;
-use tributary_schemas::identity::Lanes;
+use tributary_schemas::{
+    batch::Fact,
+    frame::{BatchEvent, Reject},
+    identity::Lanes,
+};
 
 const ONE_LANE: Lanes = Lanes { partitions: 1, spread: 1 };
 
@@ -96,6 +100,49 @@ async fn a_replayed_record_lands_once_also_when_the_replay_dies_before_its_entry
     assert_eq!((rows(&world).await, open(&*log).await), (1, 0));
     assert_eq!(act(&world, &*log, &replaying()).await.unwrap(), [Fate::Already(action.clone())]);
     assert_eq!(read(&*log).await.unwrap()[0].actions, std::slice::from_ref(action));
+}
+
+/// What small topics hold has no versions: its bytes go the same way again, and reading them twice changes nothing.
+#[tokio::test]
+async fn letters_of_the_small_topics_are_replayed_into_them() {
+    let world = SmallWorld::new(ONE_LANE);
+    let fact = Fact::Landed { lane: 0, lanes_in_batch: 1 };
+    let event = BatchEvent { workspace: "w0".to_owned(), batch_id: "a-0".to_owned(), at: 7, fact };
+    let reject = Reject {
+        workspace: "w0".to_owned(),
+        batch_id: "b-0".to_owned(),
+        record_index: 0,
+        line: None,
+        received_at: 7,
+        errors: Vec::new(),
+        payload: "{".to_owned(),
+        payload_cut: false,
+    };
+    let small = [(Topic::BatchEvents, encode(&event)), (Topic::Rejects, encode(&reject))];
+    for (topic, payload) in &small {
+        let letter = DeadLetter {
+            topic: topic.name().to_owned(),
+            partition: 0,
+            offset: 0,
+            stage: "decode".to_owned(),
+            reason: "unknown schema".to_owned(),
+            at: 1,
+            key: b"key".to_vec(),
+            payload: payload.to_vec(),
+        };
+        world.stored.put(Topic::DeadLetters, 0, bytes::Bytes::from_static(b"key"), encode(&letter));
+    }
+    let log = world.process(quick(10), &Luck::immortal()).log.clone();
+    let batches: Vec<_> = read(&*log).await.unwrap().into_iter().map(|letter| letter.contents.batch_id).collect();
+    assert_eq!(batches, [Some("a-0".to_owned()), Some("b-0".to_owned())]);
+    let fates = act(&world, &*log, &replaying()).await.unwrap();
+    assert!(matches!(&fates[..], [Fate::Done(_), Fate::Done(_)]), "{fates:?}");
+    for (topic, payload) in small {
+        let messages = world.stored.all(topic, 0);
+        let [message] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!((&message.key[..], &message.value), (&b"key"[..], &payload));
+    }
+    assert_eq!(open(&*log).await, 0);
 }
 
 #[tokio::test]
