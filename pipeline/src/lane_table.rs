@@ -12,11 +12,15 @@ use crate::{
     filter::SeenFilter,
     index::{self, Repair},
     lake::{LakeError, Table, TableCommit},
+    metrics::Rival,
     take::take_rows,
     trouble::{Trouble, patiently},
 };
 use arrow::array::UInt32Array;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tokio::time::Instant;
 use tributary_backends::{
     crash,
@@ -121,9 +125,14 @@ impl LaneTable {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Trouble(trouble)) => wait.pause(trouble).await?,
                 Err(Attempt::Conflict(reason)) => {
-                    context.metrics.conflicts.inc();
-                    if self.moved_on(version).await? {
-                        tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                    let before = self.table.txns().clone();
+                    let moved_on = self.moved_on(version).await?;
+                    let rival = self.rival(&before);
+                    context.metrics.conflict(rival);
+                    if moved_on {
+                        if rival == Rival::Other {
+                            tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                        }
                     } else if let Some(repair) = repairs.next() {
                         self.repair(repair, &reason).await?;
                     } else {
@@ -275,6 +284,13 @@ impl LaneTable {
         self.known = self.table.version();
         self.count();
         Ok(true)
+    }
+
+    /// Who has moved the table since it was `before`.
+    fn rival(&self, before: &BTreeMap<String, i64>) -> Rival {
+        let moved = self.table.txns().iter().filter(|(name, value)| before.get(*name) != Some(value));
+        let lanes: BTreeSet<u32> = moved.filter_map(|(name, _)| TxnNames::lane_of(name)).collect();
+        if lanes.is_empty() || lanes.contains(&self.part.lane) { Rival::Other } else { Rival::Lane }
     }
 
     /// The index points at what is not there, and nobody has moved it.

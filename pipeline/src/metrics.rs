@@ -24,6 +24,32 @@ struct TopicLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RivalLabel {
+    against: &'static str,
+}
+
+/// Who came first when a commit had to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rival {
+    /// Another lane of the same table: that happens wherever a workspace is spread over lanes.
+    Lane,
+    /// Another owner of this lane, another program, or nobody: the answer was lost.
+    Other,
+}
+
+impl Rival {
+    const ALL: [Self; 2] = [Self::Lane, Self::Other];
+
+    fn label(self) -> RivalLabel {
+        let against = match self {
+            Self::Lane => "lane",
+            Self::Other => "other",
+        };
+        RivalLabel { against }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StageLabel {
     stage: &'static str,
 }
@@ -36,8 +62,7 @@ pub struct Metrics {
     chunk_records: Histogram,
     chunk_bytes: Histogram,
     stages: Family<StageLabel, Histogram, fn() -> Histogram>,
-    /// Commits that lost a race or got no clear answer.
-    pub(crate) conflicts: Counter,
+    conflicts: Family<RivalLabel, Counter>,
     /// Index parts that were rebuilt from the lake because they did not agree with it.
     pub(crate) index_rebuilds: Counter,
     /// Chunks, or parts of them, that a table had already.
@@ -56,11 +81,15 @@ impl Metrics {
             chunk_records: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             chunk_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 10)),
             stages: Family::new_with_constructor(seconds),
-            conflicts: Counter::default(),
+            conflicts: Family::default(),
             index_rebuilds: Counter::default(),
             replayed: Counter::default(),
             overdue_batches: Counter::default(),
         };
+        for rival in Rival::ALL {
+            // So that there is one to compare with before the first.
+            drop(metrics.conflicts.get_or_create(&rival.label()));
+        }
         let Self { records, dead_letters, chunk_records, chunk_bytes, stages, .. } = &metrics;
         let Self { conflicts, index_rebuilds, replayed, overdue_batches, .. } = &metrics;
         registry.register("tributary_records", "Records by their outcome", records.clone());
@@ -89,6 +118,11 @@ impl Metrics {
             metrics.dead_letters(topic.name(), 0);
         }
         metrics
+    }
+
+    /// Counts a commit that lost a race or got no clear answer.
+    pub(crate) fn conflict(&self, rival: Rival) {
+        self.conflicts.get_or_create(&rival.label()).inc();
     }
 
     /// Counts records that ended in `outcome`.

@@ -117,3 +117,23 @@ async fn every_record_ends_in_exactly_one_outcome() {
     assert_eq!(rows[0][0], landed[0], "a row for each landed record");
     home.lake(&["check"]).await.ok();
 }
+
+/// Lanes of one table commit past each other: that is counted, and blames nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_race_for_a_table_are_told_from_strangers() {
+    let mut home = Home::new();
+    let up = home.try_start(&[("TRIBUTARY_SPREAD", "4")]).expect("it starts");
+    let lost = async |against: &str| up.metric("tributary_commit_conflicts_total", &format!("\"{against}\"")).await;
+    let begun = Instant::now();
+    for n in 0.. {
+        let lines: Vec<String> =
+            (0..40).map(|k| record(&format!("r{k}"), 1_600_000_000, &format!("{{\"n\":{n}}}"))).collect();
+        up.http.land(lines.join("\n")).await;
+        if lost("lane").await > 0 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "four lanes never met in {n} rounds");
+    }
+    assert_eq!(lost("other").await, 0);
+    home.lake(&["check"]).await.ok();
+}

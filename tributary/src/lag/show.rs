@@ -5,8 +5,8 @@ use crate::output;
 
 /// Rows of a table, unless all are wanted.
 const ROWS: usize = 20;
-/// The oldest record of a lane waits for longer than a chunk takes: worth a word.
-const BEHIND: f64 = 30.0;
+/// The oldest record of a lane waits for longer than a chunk takes, with its retries: worth a word.
+const BEHIND: f64 = 10.0;
 
 /// The lines of a report; `all`: of every partition and workspace.
 pub fn lines(report: &Report, all: bool) -> Vec<String> {
