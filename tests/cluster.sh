@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests that need real servers: fetches and starts those of tests/services, runs the tests, stops the servers, also
 # when a test has failed. Arguments go to the tests: `tests/cluster.sh kills::` runs those of that name. With `--short` as
-# the first of them, those that compare seconds and therefore run alone are left out.
+# the first of them, of the end-to-end tests only those of processes that come and go are run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -58,5 +58,9 @@ run --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
 # The binary: everything that holds on one machine, and fleets of processes. They wait for sessions and leases that end more
 # than they compute, so many go on at once.
 export TRIBUTARY_TEST_WORLD=cluster
-run --test e2e -- --test-threads=6 "$@"
-[ -n "$short" ] || [ $# -gt 0 ] || run --test e2e -- --ignored fleet::lag
+if [ -n "$short" ]; then
+    run --test e2e -- --test-threads=2 fleet::processes fleet::keys fleet::traces "$@"
+    exit
+fi
+run --test e2e -- --test-threads=4 "$@"
+[ $# -gt 0 ] || run --test e2e -- --ignored fleet::lag

@@ -1,8 +1,8 @@
 //! One trace from a request to the commit of its records, also when these are the work of two processes.
 //!
 //! Spans are those of the crate `tracing`. Where the program exports them to OpenTelemetry, each has a W3C trace context;
-//! [`RecordLog::append`](crate::log::RecordLog::append) puts that of the span in which it is called on the last message for
-//! each partition, and who reads that message goes on with the trace. Where nothing is exported, and for what is not sampled,
+//! [`RecordLog::append`](crate::log::RecordLog::append) puts that of the span in which it is called on the last record for
+//! each lane, and who reads that message goes on with the trace. Where nothing is exported, and for what is not sampled,
 //! nothing of this happens.
 
 use crate::log::{Append, Topic};
@@ -19,6 +19,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 pub const TARGET: &str = "tributary_trace";
 /// The header that carries a trace context, of HTTP as of Kafka.
 pub const HEADER: &str = "traceparent";
+/// The same, as librdkafka wants it.
+#[cfg(feature = "kafka")]
+pub(crate) const KAFKA_HEADER: &std::ffi::CStr = c"traceparent";
 /// Bytes of a [`TraceParent`].
 pub const TRACE_PARENT_BYTES: usize = 55;
 
@@ -65,13 +68,13 @@ pub fn link(span: &Span, other: &Span) {
     span.add_link(other.context().span().span_context().clone());
 }
 
-/// Of each message what it is to carry: the last one for each partition `trace`, the others nothing.
+/// Of each message whether it is to carry `trace`: the last record for each lane. Nothing else is followed by its readers.
 pub(crate) fn carried(trace: Option<&TraceParent>, messages: &[Append]) -> Vec<bool> {
     let mut carried = vec![false; messages.len()];
     if trace.is_some() {
-        let mut seen: HashSet<(Topic, u32)> = HashSet::new();
+        let mut seen = HashSet::new();
         for (carries, message) in carried.iter_mut().zip(messages).rev() {
-            *carries = seen.insert((message.topic, message.partition));
+            *carries = message.topic == Topic::Records && seen.insert(message.partition);
         }
     }
     carried
@@ -104,13 +107,13 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn the_last_message_for_each_partition_carries_it() {
+    fn the_last_record_for_each_lane_carries_it() {
         let message = |topic, partition| Append { topic, partition, key: Bytes::new(), value: Bytes::new() };
-        let messages = [(Topic::Records, 0), (Topic::Records, 1), (Topic::Records, 0), (Topic::Rejects, 1)]
+        let messages = [(Topic::Records, 0), (Topic::Records, 1), (Topic::Records, 0), (Topic::Rejects, 0)]
             .map(|(t, p)| message(t, p));
         let trace = TraceParent::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         assert!(trace.is_some());
-        assert_eq!(carried(trace.as_ref(), &messages), [false, true, true, true]);
+        assert_eq!(carried(trace.as_ref(), &messages), [false, true, true, false]);
         assert_eq!(carried(None, &messages), [false; 4]);
     }
 

@@ -94,7 +94,7 @@ struct Prepared {
 }
 
 async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failure> {
-    let check = tracing::info_span!(target: trace::TARGET, "check", bytes = body.bytes.len());
+    let check = tracing::info_span!(target: trace::TARGET, "check", bytes = body.bytes.len() as i64);
     let prepared = prepare(api, order, body).instrument(check).await?;
     let Prepared { row, messages, response, body_len, held } = prepared;
     // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
@@ -103,7 +103,7 @@ async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failur
         api.tables.put_batch(row).await?;
         crash::point("accept.after_batch_row");
         let append = tracing::info_span!(
-            target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len()
+            target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len() as i64
         );
         api.log.append(messages).instrument(append).await?;
         Ok::<_, Failure>(())

@@ -25,9 +25,8 @@ impl Landings {
                 parent: None,
                 "land",
                 otel.kind = "consumer",
-                messaging.system = "kafka",
                 messaging.destination.name = Topic::Records.name(),
-                messaging.destination.partition.id = lane,
+                messaging.destination.partition.id = i64::from(lane),
                 messaging.kafka.offset = offset,
                 committed = Empty,
             );

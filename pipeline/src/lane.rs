@@ -52,7 +52,8 @@ impl Lane {
         }
         while let Some(raw) = intake.next_chunk(&mut *reader, &stop).await? {
             let from = raw.messages.first().map(|message| message.offset);
-            let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len());
+            let traced = raw.messages.iter().any(|message| message.trace.is_some()).then_some(true);
+            let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len(), traced);
             let landings = Landings::of(&raw.messages, self.lane, &span);
             let next = tokio::select! {
                 biased;

@@ -20,6 +20,9 @@ pub const LANES: usize = 4;
 /// Spans come soon, and so many lanes have something to do.
 pub const SOON: [(&str, &str); 2] = [("OTEL_BSP_SCHEDULE_DELAY", "50"), ("TRIBUTARY_SPREAD", "4")];
 
+/// Spans of a request before its records land.
+pub const BEFORE: [&str; 4] = ["POST /api/v1/ingest", "check", "batch", "append"];
+
 /// A span as the collector got it.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -60,12 +63,15 @@ impl Collector {
         self.seen.lock().expect("spans").clone()
     }
 
-    /// The spans of a trace, once it has so many of that name.
-    pub async fn trace(&self, trace: &str, (name, count): (&str, usize)) -> Vec<Seen> {
+    /// The spans of a trace, once it has so many of that name, and one of each of the others.
+    pub async fn trace(&self, trace: &str, (name, count): (&str, usize), others: &[&str]) -> Vec<Seen> {
         let begun = Instant::now();
         loop {
             let spans: Vec<_> = self.all().into_iter().filter(|span| span.trace == trace).collect();
-            if spans.iter().filter(|span| span.name == name).count() >= count {
+            let is_there = |kind: &str| spans.iter().any(|span| span.name == kind);
+            if others.iter().all(|other| is_there(other))
+                && spans.iter().filter(|span| span.name == name).count() >= count
+            {
                 return spans;
             }
             assert!(begun.elapsed() < PATIENCE, "{count} × {name} in {spans:#?}");
@@ -151,13 +157,14 @@ pub fn assert_whole(spans: &[Seen], parent: &str, batch_id: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_leads_from_a_request_to_the_commit() {
     let collector = Collector::start().await;
-    let mut home = Home::new().flags(&["--otlp", &collector.url()]);
+    // Nobody but who says so is traced.
+    let mut home = Home::new().flags(&["--otlp", &collector.url(), "--trace-share", "0"]);
     let up = home.try_start(&SOON).expect("it starts");
     let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let traceparent = format!("00-{trace}-{parent}-01");
     let batch = send(up.listen, home.key(), &traceparent, forty()).await.expect("an answer");
     up.http.complete(&batch).await;
-    let spans = collector.trace(trace, ("land", LANES)).await;
+    let spans = collector.trace(trace, ("land", LANES), &BEFORE).await;
     assert_whole(&spans, parent, &batch);
     assert!(spans.iter().all(|span| span.says["service.name"] == "tributary" && span.says["tributary.role"] == "up"));
 
@@ -170,10 +177,11 @@ async fn a_trace_leads_from_a_request_to_the_commit() {
     assert!(up.terminate().await.0.success());
     let all = collector.all();
     assert!(all.iter().all(|span| span.trace != unsampled && span.trace != nonsense), "{all:#?}");
-    let own = all.iter().filter(|span| span.name == "POST /api/v1/ingest" && span.parent.is_empty()).count();
-    assert_eq!(own, 2, "what was in the queue went out at the end");
+    // What was in the queue went out at the end: all chunks that the trace leads to, and none that landed only others.
     let chunks: BTreeSet<_> = all.iter().filter(|span| span.name == "chunk").map(|span| &span.id).collect();
-    assert!(spans.iter().flat_map(|span| &span.links).all(|link| chunks.contains(link)));
+    let linked: BTreeSet<_> = spans.iter().flat_map(|span| &span.links).collect();
+    assert_eq!(chunks, linked);
+    assert_eq!(all.len(), spans.len() + chunks.len(), "{all:#?}");
 }
 
 /// The context is in the log: whoever lands what a dead process accepted goes on with its trace.
@@ -190,8 +198,11 @@ async fn a_trace_goes_on_after_a_kill() {
     up.ended().await;
     let up = home.try_start(&SOON).expect("it starts again");
     up.until_landed().await;
-    let spans = collector.trace(trace, ("land", LANES)).await;
-    assert!(spans.iter().any(|span| span.name == "land" && span.says["committed"] == "true"), "{spans:#?}");
+    let spans = collector.trace(trace, ("land", LANES), &[]).await;
+    let done = || spans.iter().filter(|span| span.name == "land" && span.says.contains_key("committed"));
+    let lanes: BTreeSet<_> = done().map(|span| &span.says["messaging.destination.partition.id"]).collect();
+    let parents: BTreeSet<_> = done().map(|span| &span.parent).collect();
+    assert_eq!((lanes.len(), parents.len()), (LANES, 1), "{spans:#?}");
 }
 
 /// A collector that is not there costs spans, and is said once.

@@ -88,7 +88,8 @@ impl<W: Write> Write for OneLine<W> {
 
 /// Breaks a line, moves a cursor, or turns the direction of what follows.
 fn is_unwelcome(letter: char) -> bool {
-    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || matches!(letter, '\u{2028}' | '\u{2029}') || letter.is_control()
 }
 

@@ -1,15 +1,19 @@
 //! Traces over OTLP, where they are wanted: spans become OpenTelemetry's and go to a collector, in batches from a thread of
 //! their own. A collector that does not answer costs spans, never a record.
 
+use crate::lag::watch::process_name;
 use anyhow::{Context, ensure};
 use clap::Args;
-use opentelemetry::{KeyValue, global, trace::TracerProvider};
+use opentelemetry::{
+    Key, KeyValue, global,
+    trace::{Link, SpanKind, TraceId, TraceState, TracerProvider},
+};
 use opentelemetry_otlp::{Protocol, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter},
+    trace::{Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData, SpanExporter},
 };
 use std::time::Duration;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
@@ -21,6 +25,8 @@ use url::Url;
 const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
 /// The span of a partition lasts as long as it is assigned: as the parent of all its chunks it would make one endless trace.
 const ENDLESS: &str = "partition";
+/// The span of many requests at once.
+const CHUNK: &str = "chunk";
 
 /// Where traces go.
 #[derive(Debug, Clone, Args)]
@@ -28,7 +34,7 @@ pub struct TraceArgs {
     /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: http://collector:4318. The other OTEL_ variables of
     /// exporters count too, OTEL_EXPORTER_OTLP_HEADERS for one
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otlp: Option<Url>,
+    pub otlp: Option<String>,
     /// Share of the requests that are traced, 0 to 1. A request that comes with a `traceparent` is traced if that says so
     #[arg(long, env = "TRIBUTARY_TRACE_SHARE", value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
     pub trace_share: f64,
@@ -50,16 +56,26 @@ impl Traces {
     /// # Errors
     /// The collector's address is no place that HTTP can reach.
     pub fn start(args: &TraceArgs, role: &'static str) -> anyhow::Result<Option<Self>> {
-        let Some(base) = &args.otlp else { return Ok(None) };
+        // An empty variable is as good as none, by OpenTelemetry's rules.
+        let Some(base) = args.otlp.as_deref().filter(|base| !base.is_empty()) else { return Ok(None) };
+        let base: Url = base.parse().with_context(|| format!("--otlp {base}: not a URL"))?;
+        ensure!(
+            base.username().is_empty() && base.password().is_none(),
+            "--otlp: credentials belong into OTEL_EXPORTER_OTLP_HEADERS"
+        );
         ensure!(matches!(base.scheme(), "http" | "https"), "--otlp {base}: an http or https URL, mostly of port 4318");
         let endpoint = format!("{}/v1/traces", base.as_str().trim_end_matches('/'));
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
         let exporter = exporter.with_endpoint(&endpoint).build().with_context(|| format!("--otlp {base}"))?;
-        let mut resource = Resource::builder().with_attribute(KeyValue::new("tributary.role", role));
-        if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+        let given = Resource::builder().build();
+        let mut resource = Resource::builder().with_attributes([
+            KeyValue::new("tributary.role", role),
+            KeyValue::new("service.instance.id", process_name()),
+        ]);
+        if given.get(&Key::new("service.name")).is_none_or(|name| name.as_str().starts_with("unknown_service")) {
             resource = resource.with_service_name("tributary");
         }
-        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(args.trace_share)));
+        let sampler = Chosen(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(args.trace_share))));
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.build())
             .with_sampler(sampler)
@@ -86,6 +102,32 @@ impl Drop for Traces {
     }
 }
 
+/// Chooses a chunk when it lands a request that is traced, for their spans lead to it; all else by its trace.
+#[derive(Debug, Clone)]
+struct Chosen(Sampler);
+
+impl ShouldSample for Chosen {
+    fn should_sample(
+        &self,
+        parent: Option<&opentelemetry::Context>,
+        trace: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        if name != CHUNK {
+            return self.0.should_sample(parent, trace, name, kind, attributes, links);
+        }
+        let traced = attributes.iter().any(|one| one.key.as_str() == "traced");
+        SamplingResult {
+            decision: if traced { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop },
+            attributes: Vec::new(),
+            trace_state: TraceState::default(),
+        }
+    }
+}
+
 /// Spans of ours, and what happens in them.
 fn is_told(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("tributary") && metadata.name() != ENDLESS && *metadata.level() <= LevelFilter::INFO
@@ -107,7 +149,7 @@ impl<E: SpanExporter> SpanExporter for Told<E> {
             && let Some(unsaid) = self.said.may_say("export")
         {
             let endpoint = &self.endpoint;
-            tracing::warn!(%error, endpoint, spans, unsaid, "the collector does not take traces: these are dropped");
+            tracing::warn!(%error, %endpoint, spans, unsaid, "the collector does not take traces: these are dropped");
         }
         outcome
     }
@@ -126,7 +168,7 @@ mod tests {
     use super::*;
 
     fn args(otlp: &str) -> TraceArgs {
-        TraceArgs { otlp: Some(otlp.parse().unwrap()), trace_share: 1.0 }
+        TraceArgs { otlp: Some(otlp.to_owned()), trace_share: 1.0 }
     }
 
     #[test]
@@ -134,6 +176,9 @@ mod tests {
         assert!(Traces::start(&TraceArgs { otlp: None, trace_share: 1.0 }, "up").unwrap().is_none());
         let refused = Traces::start(&args("grpc://collector:4317"), "up").unwrap_err().to_string();
         assert!(refused.contains("--otlp grpc://collector:4317"), "{refused}");
+        assert!(Traces::start(&args(""), "up").unwrap().is_none());
+        let secret = Traces::start(&args("http://me:secret@collector:4318"), "up").unwrap_err().to_string();
+        assert!(secret.contains("OTEL_EXPORTER_OTLP_HEADERS") && !secret.contains("secret"), "{secret}");
     }
 
     #[test]

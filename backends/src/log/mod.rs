@@ -156,7 +156,7 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     /// of one call keep their order within each partition. A call without
     /// messages changes nothing, and fails when messages could not be appended either, as far as that is known.
     ///
-    /// The last message for each partition carries the trace context of the span in which this is called.
+    /// The last record for each lane carries the trace context of the span in which this is called.
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError>;
 
     /// What the partition holds now.

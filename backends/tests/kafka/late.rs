@@ -57,6 +57,26 @@ async fn what_came_too_late_is_passed_over_and_holds_nothing_up() {
     assert_eq!(reader.fetch(LIMIT).await.unwrap().iter().map(number).collect::<Vec<_>>(), [9]);
 }
 
+/// Whoever writes to a topic names its headers as he likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_whose_name_is_no_text_stops_nobody() {
+    let options = options(1);
+    let log = open(&options).await;
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap();
+    #[expect(unsafe_code, reason = "there is no other way to a name that is no text")]
+    // SAFETY: only its bytes are looked at, by librdkafka.
+    let name = unsafe { std::str::from_utf8_unchecked(std::hint::black_box(&[0xff, 0xfe])) };
+    let headers = OwnedHeaders::new().insert(Header { key: name, value: Some("x") });
+    let (topic, value) = (format!("{}records", options.prefix), 7_i64.to_le_bytes());
+    let record = FutureRecord::to(&topic).partition(0).headers(headers).key("key").payload(&value[..]);
+    producer.send(record, PATIENCE).await.unwrap();
+    let looked = log.look(Topic::Records, &[(0, 0)], LIMIT).await.unwrap();
+    assert_eq!(looked[0].iter().map(number).collect::<Vec<_>>(), [7]);
+    let (_member, mut readers) = join(&log, 1).await;
+    let read = readers.get_mut(&0).unwrap().fetch(LIMIT).await.unwrap();
+    assert_eq!(read.iter().map(number).collect::<Vec<_>>(), [7]);
+}
+
 /// A process whose clock is wrong learns the brokers' before anybody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_months_behind_or_ahead_makes_nothing_late() {

@@ -56,7 +56,7 @@ async fn surround(State(api): State<Api>, request: Request, next: Next) -> Respo
         })
     };
     let status = response.status().as_u16();
-    span.record("http.response.status_code", status);
+    span.record("http.response.status_code", i64::from(status));
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
@@ -66,7 +66,11 @@ async fn surround(State(api): State<Api>, request: Request, next: Next) -> Respo
 
 /// For traces: goes on with the sender's, if there is one. Names and fields are OpenTelemetry's conventions.
 fn span_of(request: &Request, route: &str) -> Span {
-    let method = request.method().as_str();
+    // A sender may call a method what it likes.
+    let method = match request.method().as_str() {
+        known @ ("GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
+        _ => "_OTHER",
+    };
     let span = tracing::info_span!(
         target: trace::TARGET,
         "request",

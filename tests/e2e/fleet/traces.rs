@@ -1,7 +1,7 @@
 //! One trace over two processes: its context goes through Kafka.
 
 use super::{Environment, Fleet};
-use crate::traces::{Collector, LANES, SOON, assert_whole, forty, send};
+use crate::traces::{BEFORE, Collector, LANES, SOON, assert_whole, forty, send};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_leads_through_kafka() {
@@ -16,7 +16,7 @@ async fn a_trace_leads_through_kafka() {
     let listen = serve.listen.expect("an API");
     let batch = send(listen, &fleet.key, &traceparent, forty()).await.expect("an answer");
     fleet.clients([&serve])[0].complete(&batch).await;
-    let spans = collector.trace(trace, ("land", LANES)).await;
+    let spans = collector.trace(trace, ("land", LANES), &BEFORE).await;
     assert_whole(&spans, parent, &batch);
     for span in &spans {
         let role = if span.name == "land" { "pipeline" } else { "serve" };

@@ -317,7 +317,7 @@ fn workspaces(shares: &[(u32, Part)], at: i64) -> Vec<WorkspaceLag> {
 }
 
 /// What operators know a process by.
-fn process_name() -> String {
+pub fn process_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     format!("{}:{}", if host.is_empty() { "process" } else { host }, std::process::id())

@@ -23,6 +23,7 @@
 mod clients;
 mod errors;
 mod group;
+mod header;
 mod lease;
 mod onlooker;
 mod options;

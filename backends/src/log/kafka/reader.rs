@@ -1,6 +1,6 @@
 //! Reads one partition for a group.
 
-use super::{Kafka, blocking, errors, lease::Lease, native, void};
+use super::{Kafka, blocking, errors, header, lease::Lease, native, void};
 use crate::{
     log::{FetchLimit, LogError, Message, PartitionReader, Topic, Watermarks},
     trace::{self, TraceParent},
@@ -11,7 +11,7 @@ use rdkafka::{
     Message as _,
     consumer::{CommitMode, Consumer},
     error::KafkaError,
-    message::{BorrowedMessage, Headers as _},
+    message::BorrowedMessage,
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -293,8 +293,7 @@ pub(super) fn owned(message: &BorrowedMessage<'_>) -> Message {
 }
 
 fn trace_of(message: &BorrowedMessage<'_>) -> Option<TraceParent> {
-    let header = message.headers()?.iter().find(|header| header.key == trace::HEADER)?;
-    TraceParent::read(header.value?)
+    TraceParent::read(header::find(message, trace::KAFKA_HEADER)?)
 }
 
 /// Messages on their way out, as parts of one buffer.

@@ -15,11 +15,11 @@
 //! What remains is that the clocks of two brokers that lead a partition one after the other must agree within
 //! [`MARGIN`].
 
-use super::options::Options;
+use super::{header, options::Options};
 use crate::log::Topic;
 use rdkafka::{
     Message, Timestamp,
-    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+    message::{BorrowedMessage, Header, OwnedHeaders},
 };
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -29,6 +29,8 @@ use tokio::time::Instant;
 
 /// The header with the last millisecond at which the message may be appended: eight bytes, the greatest first.
 const HEADER: &str = "not-after";
+/// The same, as librdkafka wants it.
+const NAME: &std::ffi::CStr = c"not-after";
 /// Between the time given to a message and the failure of its append.
 pub(super) const MARGIN: Duration = Duration::from_secs(1);
 const UNKNOWN: i64 = i64::MIN;
@@ -107,10 +109,7 @@ pub(super) fn appended_at(message: &BorrowedMessage<'_>) -> Option<i64> {
 
 /// Whether it came too late.
 pub(super) fn is_void(message: &BorrowedMessage<'_>) -> bool {
-    let not_after = message.headers().and_then(|headers| {
-        let ours = headers.iter().find(|header| header.key == HEADER)?;
-        Some(i64::from_be_bytes(ours.value?.try_into().ok()?))
-    });
+    let not_after = header::find(message, NAME).and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?)));
     not_after.zip(appended_at(message)).is_some_and(|(not_after, at)| at > not_after)
 }
 
@@ -118,6 +117,7 @@ pub(super) fn is_void(message: &BorrowedMessage<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::world::TestWorld;
+    use rdkafka::message::Headers as _;
     use std::sync::Arc;
 
     fn clocks() -> Clocks {
