@@ -119,16 +119,23 @@ impl LaneTable {
         let context = self.context.clone();
         let mut wait = context.patience.start("landing a chunk");
         let mut repairs = [Repair::Refill, Repair::Rebuild].into_iter();
+        let mut ready = None;
         loop {
             let version = self.table.version();
-            match self.attempt(chunk).await {
+            match self.attempt(chunk, &mut ready).await {
                 Ok(()) => return Ok(()),
-                Err(Attempt::Trouble(trouble)) => wait.pause(trouble).await?,
+                Err(Attempt::Trouble(trouble)) => {
+                    ready = None;
+                    wait.pause(trouble).await?;
+                }
                 Err(Attempt::Conflict(reason)) => {
                     let before = self.table.txns().clone();
                     let moved_on = self.moved_on(version).await?;
                     let rival = self.rival(&before);
                     context.metrics.conflict(rival);
+                    if !moved_on || rival == Rival::Other {
+                        ready = None;
+                    }
                     if moved_on {
                         if rival == Rival::Other {
                             tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
@@ -147,12 +154,19 @@ impl LaneTable {
         }
     }
 
-    /// Steps 1 to 6 of the protocol, once.
-    async fn attempt(&mut self, chunk: &TableChunk) -> Result<(), Attempt> {
-        let Some(deduped) = self.resolve(chunk).await? else { return Ok(()) };
-        crash::point("lane.after_resolve");
-        let written = self.write(deduped).await?;
-        crash::point("lane.after_parquet");
+    /// Steps 1 to 6 of the protocol, once. What is `ready` to be committed has lost to other lanes only: they touch neither
+    /// the keys nor the files of this one, so what was resolved and written for an older version holds for the newest too.
+    async fn attempt(&mut self, chunk: &TableChunk, ready: &mut Option<WrittenChunk>) -> Result<(), Attempt> {
+        let written = match ready {
+            Some(written) => written,
+            None => {
+                let Some(deduped) = self.resolve(chunk).await? else { return Ok(()) };
+                crash::point("lane.after_resolve");
+                let written = self.write(deduped).await?;
+                crash::point("lane.after_parquet");
+                ready.insert(written)
+            }
+        };
         let committed = self.commit(written).await?;
         crash::point("lane.after_table_commit");
         self.index(&committed).await?;
@@ -227,7 +241,7 @@ impl LaneTable {
     }
 
     /// Steps 3 and 4: deletion vectors, then one put that has the rows, the marks, the position and the counters.
-    async fn commit(&mut self, written: WrittenChunk) -> Result<Committed, Attempt> {
+    async fn commit(&mut self, written: &WrittenChunk) -> Result<Committed, Attempt> {
         let started = Instant::now();
         let WrittenChunk { deduped, files } = written;
         let mut deletes: BTreeMap<_, Vec<u32>> = BTreeMap::new();
@@ -238,11 +252,11 @@ impl LaneTable {
         totals += deduped.outcomes;
         let txns = self.names.txns(deduped.next, &totals);
         let version =
-            self.table.commit(TableCommit { adds: files.files, deletes, txns }).await.map_err(Attempt::lake)?;
-        let entry = |((identity, digest, version_of_row), (file, row))| {
+            self.table.commit(TableCommit { adds: files.files.clone(), deletes, txns }).await.map_err(Attempt::lake)?;
+        let entry = |(&(identity, digest, version_of_row), &(file, row))| {
             (identity, Location { file, row, version: version_of_row, digest, table_version: version })
         };
-        let entries: Vec<_> = deduped.keys.into_iter().zip(files.places).map(entry).collect();
+        let entries: Vec<_> = deduped.keys.iter().zip(&files.places).map(entry).collect();
         // From here on the rows exist, whatever becomes of the index.
         for (identity, _) in &entries {
             self.filter.insert(identity);

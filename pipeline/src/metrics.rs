@@ -125,6 +125,12 @@ impl Metrics {
         self.conflicts.get_or_create(&rival.label()).inc();
     }
 
+    /// How many did against `rival`.
+    #[cfg(test)]
+    pub(crate) fn conflicts(&self, rival: Rival) -> u64 {
+        self.conflicts.get_or_create(&rival.label()).get()
+    }
+
     /// Counts records that ended in `outcome`.
     pub(crate) fn count(&self, outcome: &'static str, records: u64) {
         self.records.get_or_create(&OutcomeLabel { outcome }).inc_by(records);

@@ -10,6 +10,7 @@ mod access;
 mod fake_registry;
 mod faults;
 mod groups;
+mod handover;
 mod late;
 mod registry;
 mod support;

@@ -153,10 +153,18 @@ impl SmallWorld {
         })
     }
 
-    /// Runs every lane of a process until all is done, or the process dies.
+    /// Runs every lane of a process, one after the other, until all is done or the process dies.
     pub(crate) async fn run(&self, process: &Arc<Context>, fate: &Fate) -> Result<(), Trouble> {
+        for lane in 0..self.lanes.partitions {
+            self.run_lane(process, fate, lane).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs one of them.
+    pub(crate) async fn run_lane(&self, process: &Arc<Context>, fate: &Fate, lane: u32) -> Result<(), Trouble> {
         let log = MemoryLog { stored: self.stored.clone(), lanes: self.lanes.partitions, fate: fate.clone() };
-        let lane = async |lane: u32| {
+        let until_drained = async {
             let stop = CancellationToken::new();
             let running = Lane::new(process.clone(), lane).run(log.reader(Topic::Records, lane), stop.clone());
             tokio::pin!(running);
@@ -167,10 +175,7 @@ impl SmallWorld {
             }
             running.await
         };
-        for number in 0..self.lanes.partitions {
-            tokio::time::timeout(Duration::from_secs(60), lane(number)).await.expect("it ends")?;
-        }
-        Ok(())
+        tokio::time::timeout(Duration::from_secs(60), until_drained).await.expect("it ends")
     }
 
     fn model(&self) -> Model {

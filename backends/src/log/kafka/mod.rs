@@ -20,6 +20,7 @@
 //! **Threads**: one of ours for each member ([`group`]), one for the producer's acknowledgements, one that listens to
 //! what librdkafka has to say, and librdkafka's own. Calls of librdkafka that wait for a broker run on tokio's blocking threads.
 
+mod call;
 mod clients;
 mod errors;
 mod group;
@@ -32,6 +33,7 @@ mod progress;
 mod reader;
 mod registry;
 mod reports;
+mod send;
 mod topic_id;
 mod topics;
 mod void;

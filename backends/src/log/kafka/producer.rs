@@ -4,10 +4,12 @@
 //! last of its messages was acknowledged or given up, also when its caller has gone away.
 
 use super::{
+    call::{Call, Delivery, Failed},
     clients, errors,
     options::Options,
     registry::Headers,
     reports::Reports,
+    send::{self, Outgoing},
     topics,
     void::{self, Clocks},
 };
@@ -19,15 +21,15 @@ use rdkafka::{
     ClientContext, Message, Statistics,
     config::RDKafkaLogLevel,
     error::KafkaError,
-    message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    message::DeliveryResult,
+    producer::{Producer as _, ProducerContext, ThreadedProducer},
 };
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicI64, AtomicUsize, Ordering},
+use std::{
+    ffi::CString,
+    sync::{Arc, PoisonError, RwLock},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
 
@@ -43,7 +45,7 @@ pub(super) struct Producer {
     options: Options,
     reports: Reports,
     /// By [`Topic`](crate::log::Topic), in the order of their declaration.
-    topics: Vec<String>,
+    topics: Vec<CString>,
     /// Of messages in the Confluent wire format.
     headers: Option<Headers>,
     room: Arc<Semaphore>,
@@ -57,7 +59,9 @@ impl Producer {
         let clocks = Arc::new(Clocks::new(options));
         let acknowledgements = Acknowledgements { reports: reports.clone(), clocks: clocks.clone() };
         let native = RwLock::new(Arc::new(clients::producer(options, acknowledgements)?));
-        let topics = crate::log::Topic::ALL.map(|topic| options.topic(topic)).to_vec();
+        let name = |topic| CString::new(options.topic(topic));
+        let topics = Topic::ALL.map(name).into_iter().collect::<Result<_, _>>();
+        let topics = topics.map_err(|error| LogError::Halted(format!("a topic's name: {error}")))?;
         let room = Arc::new(Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)));
         Ok(Self { options: options.clone(), reports: reports.clone(), topics, headers, room, clocks, native })
     }
@@ -80,12 +84,13 @@ impl Producer {
     }
 
     async fn append_once(&self, messages: Vec<Append>, trace: Option<&TraceParent>) -> Result<Vec<i64>, Failed> {
-        let (call, answer) = Call::new(messages.len(), self.room(&messages).await?);
+        let room = self.room(&messages).await?;
+        let (call, answer) = Call::new(messages, room);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
         let void_at = Instant::now() + self.options.append_timeout + void::MARGIN;
-        let sent = self.send(&native, &call, &messages, trace);
-        // librdkafka has copies; waiting needs neither.
-        drop((call, messages));
+        let sent = self.send(&native, &call, trace);
+        // Those that are under way hold it.
+        drop(call);
         let (outcome, under_way) = match sent {
             Ok(()) => {
                 let gone = |_| Err(LogError::Unavailable("the producer is gone".to_owned()).into());
@@ -104,30 +109,24 @@ impl Producer {
 
     /// Hands all to librdkafka, without any waiting in between, so that the messages of a call keep their order; or says
     /// why, and how many it has taken before.
-    fn send(
-        &self,
-        native: &Native,
-        call: &Arc<Call>,
-        messages: &[Append],
-        trace: Option<&TraceParent>,
-    ) -> Result<(), (LogError, usize)> {
+    fn send(&self, native: &Native, call: &Arc<Call>, trace: Option<&TraceParent>) -> Result<(), (LogError, usize)> {
         let timeout = i64::try_from(self.options.append_timeout.as_millis()).unwrap_or(i64::MAX);
+        let here = self.clocks.here();
         let mut framed = Vec::new();
-        let carried = trace::carried(trace, messages);
-        for ((index, message), carries) in messages.iter().enumerate().zip(carried) {
+        let carried = trace::carried(trace, call.messages());
+        for ((index, message), carries) in call.messages().iter().enumerate().zip(carried) {
             let (topic, partition) = (message.topic, message.partition);
-            let not_after = self.clocks.now(topic, partition).saturating_add(timeout);
-            let delivery = Box::new(Delivery { call: call.clone(), index, topic, partition, not_after });
-            let value = match &self.headers {
-                Some(headers) => headers.put_on(topic, &message.value, &mut framed),
-                None => &message.value,
+            let not_after = self.clocks.there(topic, partition, here).saturating_add(timeout);
+            let outgoing = Outgoing {
+                topic: &self.topics[topic as usize],
+                partition: i32::try_from(partition).unwrap_or(i32::MAX),
+                key: &message.key,
+                framed: self.headers.as_ref().map(|headers| headers.put_on(topic, &message.value, &mut framed)),
+                not_after: &not_after.to_be_bytes(),
+                trace: trace.filter(|_| carries),
             };
-            let record = BaseRecord::with_opaque_to(&self.topics[topic as usize], delivery)
-                .partition(i32::try_from(partition).unwrap_or(i32::MAX))
-                .headers(headers(not_after, trace.filter(|_| carries)))
-                .key(message.key.as_ref())
-                .payload(value);
-            native.send(record).map_err(|(error, _)| (errors::append(&error), index))?;
+            let delivery = Box::new(Delivery { call: call.clone(), index, not_after });
+            send::send(native, &outgoing, delivery).map_err(|error| (errors::append(&error), index))?;
         }
         Ok(())
     }
@@ -136,7 +135,7 @@ impl Producer {
     /// down, each with a leader. Blocks.
     pub(super) fn check(&self) -> Result<(), LogError> {
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let name = &self.topics[Topic::Records as usize];
+        let name = &self.options.topic(Topic::Records);
         let metadata = native.client().fetch_metadata(Some(name), PATIENCE);
         let metadata =
             metadata.map_err(|error| errors::unavailable("ask who leads the records' partitions", &error))?;
@@ -197,97 +196,6 @@ impl Producer {
     }
 }
 
-/// What a message says beside its key and its value.
-fn headers(not_after: i64, trace: Option<&TraceParent>) -> OwnedHeaders {
-    let headers = OwnedHeaders::new_with_capacity(1 + usize::from(trace.is_some()));
-    let headers = void::put(headers, not_after);
-    match trace {
-        Some(trace) => headers.insert(Header { key: trace::HEADER, value: Some(trace.as_str()) }),
-        None => headers,
-    }
-}
-
-/// Why a call failed.
-#[derive(Debug)]
-enum Failed {
-    /// All of it has been appended, and some of it too late.
-    Late,
-    Log(LogError),
-}
-
-impl From<LogError> for Failed {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<Failed> for LogError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Late => Self::Unavailable("the brokers appended it too late".to_owned()),
-            Failed::Log(error) => error,
-        }
-    }
-}
-
-/// Where the acknowledgement of a message belongs.
-struct Delivery {
-    call: Arc<Call>,
-    index: usize,
-    topic: Topic,
-    partition: u32,
-    not_after: i64,
-}
-
-/// One append.
-struct Call {
-    offsets: Vec<AtomicI64>,
-    /// Messages without an answer.
-    left: AtomicUsize,
-    state: Mutex<CallState>,
-    _room: OwnedSemaphorePermit,
-}
-
-struct CallState {
-    failed: Option<Failed>,
-    reply: Option<oneshot::Sender<Result<Vec<i64>, Failed>>>,
-}
-
-impl Call {
-    fn new(count: usize, room: OwnedSemaphorePermit) -> (Arc<Self>, oneshot::Receiver<Result<Vec<i64>, Failed>>) {
-        let (reply, answer) = oneshot::channel();
-        let offsets = std::iter::repeat_with(|| AtomicI64::new(-1)).take(count).collect();
-        let state = Mutex::new(CallState { failed: None, reply: Some(reply) });
-        (Arc::new(Self { offsets, left: AtomicUsize::new(count), state, _room: room }), answer)
-    }
-
-    /// The answer for the message `index`; the last one answers the caller.
-    fn answered(&self, index: usize, outcome: Result<i64, Failed>) {
-        match outcome {
-            Ok(offset) => self.offsets[index].store(offset, Ordering::Relaxed),
-            Err(error) => {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                // What was late tells least: the rest of the call is not known to be there.
-                if matches!(state.failed, None | Some(Failed::Late)) {
-                    state.failed = Some(error);
-                }
-            }
-        }
-        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = match state.failed.take() {
-            Some(error) => Err(error),
-            None => Ok(self.offsets.iter().map(|offset| offset.load(Ordering::Relaxed)).collect()),
-        };
-        if let Some(reply) = state.reply.take() {
-            // A caller that has gone away needs no answer.
-            let _ = reply.send(outcome);
-        }
-    }
-}
-
 /// Takes the brokers' acknowledgements.
 struct Acknowledgements {
     reports: Reports,
@@ -310,57 +218,28 @@ impl ProducerContext for Acknowledgements {
     type DeliveryOpaque = Box<Delivery>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
-        let Delivery { topic, partition, not_after, .. } = *delivery;
+        let Append { topic, partition, .. } = delivery.message();
         let outcome = match result {
             Ok(message) => {
                 let appended_at = void::appended_at(message);
                 if let Some(at) = appended_at {
-                    self.clocks.acknowledged(topic, partition, at);
+                    self.clocks.acknowledged(*topic, *partition, at);
                 }
                 // As its readers judge.
                 match appended_at {
-                    Some(at) if at > not_after => Err(Failed::Late),
+                    Some(at) if at > delivery.not_after => Err(Failed::Late),
                     _ => Ok(message.offset()),
                 }
             }
             Err((error, _)) => Err(errors::append(error).into()),
         };
-        delivery.call.answered(delivery.index, outcome);
+        delivery.answered(outcome);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn call(count: usize) -> (Arc<Call>, oneshot::Receiver<Result<Vec<i64>, Failed>>, Arc<Semaphore>) {
-        let room = Arc::new(Semaphore::new(10));
-        let (call, answer) = Call::new(count, room.clone().acquire_many_owned(10).await.unwrap());
-        (call, answer, room)
-    }
-
-    #[tokio::test]
-    async fn a_call_is_answered_with_offsets_in_its_own_order_once_all_are_there() {
-        let (call, mut answer, room) = call(3).await;
-        for (index, offset) in [(2, 9), (0, 7)] {
-            call.answered(index, Ok(offset));
-            assert!(answer.try_recv().is_err());
-        }
-        call.answered(1, Ok(8));
-        assert_eq!(answer.await.unwrap().unwrap(), [7, 8, 9]);
-        drop(call);
-        assert_eq!(room.available_permits(), 10, "its share of the queue is free again");
-    }
-
-    #[tokio::test]
-    async fn one_failure_fails_the_call_but_only_when_nothing_of_it_waits_any_more() {
-        let (call, mut answer, room) = call(2).await;
-        call.answered(0, Err(LogError::Unavailable("first".to_owned()).into()));
-        assert!(answer.try_recv().is_err());
-        assert_eq!(room.available_permits(), 0);
-        call.answered(1, Ok(3));
-        assert!(matches!(answer.await.unwrap(), Err(Failed::Log(LogError::Unavailable(reason))) if reason == "first"));
-    }
 
     #[tokio::test]
     async fn a_full_queue_is_unavailable_soon() {

@@ -17,10 +17,7 @@
 
 use super::{header, options::Options};
 use crate::log::Topic;
-use rdkafka::{
-    Message, Timestamp,
-    message::{BorrowedMessage, Header, OwnedHeaders},
-};
+use rdkafka::{Message, Timestamp, message::BorrowedMessage};
 use std::{
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
@@ -28,9 +25,7 @@ use std::{
 use tokio::time::Instant;
 
 /// The header with the last millisecond at which the message may be appended: eight bytes, the greatest first.
-const HEADER: &str = "not-after";
-/// The same, as librdkafka wants it.
-const NAME: &std::ffi::CStr = c"not-after";
+pub(super) const HEADER: &std::ffi::CStr = c"not-after";
 /// Between the time given to a message and the failure of its append.
 pub(super) const MARGIN: Duration = Duration::from_secs(1);
 const UNKNOWN: i64 = i64::MIN;
@@ -58,7 +53,8 @@ impl Clocks {
         }
     }
 
-    fn here(&self) -> i64 {
+    /// Milliseconds since the Unix epoch by our own clock.
+    pub(super) fn here(&self) -> i64 {
         self.started_at.saturating_add(i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -66,12 +62,7 @@ impl Clocks {
         self.ahead.get(topic as usize)?.get(partition as usize)
     }
 
-    /// Milliseconds since the Unix epoch at the partition's leader, or a little less.
-    pub(super) fn now(&self, topic: Topic, partition: u32) -> i64 {
-        self.there(topic, partition, self.here())
-    }
-
-    /// Whether that is more than a guess by our own clock.
+    /// Whether [`Self::there`] is more than a guess by our own clock.
     pub(super) fn knows(&self, topic: Topic, partition: u32) -> bool {
         self.of(topic, partition).is_some_and(|ahead| ahead.load(Ordering::Relaxed) != UNKNOWN)
     }
@@ -81,7 +72,8 @@ impl Clocks {
         self.learn(topic, partition, appended_at - self.here());
     }
 
-    fn there(&self, topic: Topic, partition: u32, here: i64) -> i64 {
+    /// The same at the partition's leader when it is `here` by ours, or a little less.
+    pub(super) fn there(&self, topic: Topic, partition: u32, here: i64) -> i64 {
         let ahead = self.of(topic, partition).map_or(UNKNOWN, |ahead| ahead.load(Ordering::Relaxed));
         if ahead == UNKNOWN { here } else { here.saturating_add(ahead) }
     }
@@ -94,11 +86,6 @@ impl Clocks {
     }
 }
 
-/// Adds what says that a message is void when it is appended later.
-pub(super) fn put(headers: OwnedHeaders, not_after: i64) -> OwnedHeaders {
-    headers.insert(Header { key: HEADER, value: Some(&not_after.to_be_bytes()) })
-}
-
 /// When the broker appended a message; `None` when it was not the broker who stamped it.
 pub(super) fn appended_at(message: &BorrowedMessage<'_>) -> Option<i64> {
     match message.timestamp() {
@@ -109,7 +96,7 @@ pub(super) fn appended_at(message: &BorrowedMessage<'_>) -> Option<i64> {
 
 /// Whether it came too late.
 pub(super) fn is_void(message: &BorrowedMessage<'_>) -> bool {
-    let not_after = header::find(message, NAME).and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?)));
+    let not_after = header::find(message, HEADER).and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?)));
     not_after.zip(appended_at(message)).is_some_and(|(not_after, at)| at > not_after)
 }
 
@@ -117,7 +104,6 @@ pub(super) fn is_void(message: &BorrowedMessage<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::world::TestWorld;
-    use rdkafka::message::Headers as _;
     use std::sync::Arc;
 
     fn clocks() -> Clocks {
@@ -143,12 +129,5 @@ mod tests {
         }
         assert!((10_000..10_010).contains(&ahead(0)));
         assert_eq!(ahead(1), 0, "nothing is known of another's leader");
-    }
-
-    #[test]
-    fn the_header_is_what_is_documented() {
-        let headers = put(OwnedHeaders::new(), 1_600_000_000_000);
-        let only = headers.get(0);
-        assert_eq!((only.key, only.value), ("not-after", Some(&1_600_000_000_000_i64.to_be_bytes()[..])));
     }
 }

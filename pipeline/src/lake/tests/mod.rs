@@ -67,6 +67,14 @@ pub(crate) async fn remove(lake: &Lake, workspace: &str, path: &str) {
     lake.store.delete(&path).await.unwrap();
 }
 
+/// Files with rows under a workspace's table, whether or not it has them.
+pub(crate) async fn data_files(lake: &Lake, workspace: &str) -> usize {
+    let root = super::object_path(&lake.table_url(workspace)).unwrap();
+    let objects = lake.store.list(&root).await.unwrap();
+    let of_rows = |path: &str| path.ends_with(".parquet") && !path.contains("_delta_log");
+    objects.iter().filter(|object| of_rows(object.location.as_ref())).count()
+}
+
 /// A lake in a fresh place.
 struct Home {
     _directory: TempDir,
