@@ -14,6 +14,8 @@ use tributary_pipeline::chunking::{Gathered, landed_before, smallest_first};
 const QUICKNESS: f64 = 5_000.0;
 /// Mean time of data file, deletion vectors and commit, one after the other.
 const PUTS: Ms = 300;
+/// Those of them that a commit takes whose files are there: the newest version is read, and the commit put.
+const COMMIT: Ms = 100;
 /// Mean wait between two tries while the store is away.
 const PATIENCE: Ms = 2_500;
 /// One answer to a commit in so many is lost on its way.
@@ -136,7 +138,7 @@ impl World {
             Put::Away => self.agenda.plan(self.agenda.now + self.dice.about(PATIENCE), Event::Put(number, place)),
             Put::Conflict => {
                 self.figures.conflicts += 1;
-                self.resolve(number, place);
+                self.lost(number, place);
             }
             Put::Done => {
                 for offset in &part.offsets[part.landed..] {
@@ -153,6 +155,19 @@ impl World {
                 self.part_ended(number);
             }
         }
+    }
+
+    /// Another commit came first. What was written for an older version is put on the newest if only other lanes have
+    /// committed since.
+    fn lost(&mut self, number: usize, place: usize) {
+        let worker = &mut self.fleet.workers[number];
+        let Some(chunk) = &mut worker.chunk else { return };
+        let part = &mut chunk.parts[place];
+        if landed_before(&part.offsets, self.lake.position(part.workspace, worker.lane)) != part.landed {
+            return self.resolve(number, place);
+        }
+        part.version = self.lake.version(part.workspace);
+        self.agenda.plan(self.agenda.now + self.dice.about(COMMIT), Event::Put(number, place));
     }
 
     fn part_ended(&mut self, number: usize) {

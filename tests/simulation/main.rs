@@ -234,9 +234,9 @@ fn an_outage_is_held_at_the_door_and_drains_as_told() {
 }
 
 /// One table that is far behind, by the number of its lanes. Each commits to the same table, and one that met another's
-/// commit writes its part again.
+/// commit puts what it has written on the newer version.
 #[test]
-fn more_lanes_make_one_table_quicker_only_as_long_as_they_do_not_meet() {
+fn more_lanes_make_one_table_quicker_although_they_meet() {
     each_seed(|seed| {
         let messages = 200;
         let rate = |spread: u32| {
@@ -248,7 +248,8 @@ fn more_lanes_make_one_table_quicker_only_as_long_as_they_do_not_meet() {
         };
         let [one, two, four, eight] = [1, 2, 4, 8].map(rate);
         assert!(one.1 < 0.05, "alone it meets nobody: {one:?}");
-        assert!([two, four, eight].iter().all(|(rate, _)| *rate > one.0 * 0.9), "{one:?} {two:?} {four:?} {eight:?}");
+        let quicker = |more: (f64, f64), fewer: (f64, f64)| more.0 > fewer.0 * 1.4;
+        assert!(quicker(two, one) && quicker(four, two) && quicker(eight, four), "{one:?} {two:?} {four:?} {eight:?}");
         let row = |(rate, share): (f64, f64)| format!("{rate:.0} records/s, {share:.1} conflicts a commit");
         vec![
             ("a table behind, spread 1", row(one)),
