@@ -206,14 +206,26 @@ async fn a_trace_goes_on_after_a_kill() {
 }
 
 /// A collector that is not there costs spans, and is said once.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_not_there_stops_nothing() {
     // A port where nobody listens: bound, and not listened to, until the end.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-    let dead = format!("http://{}", socket.local_addr().expect("an address"));
+    stops_nothing(socket.local_addr().expect("an address")).await;
+}
+
+/// One that takes what comes and never says a word costs no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_hangs_stops_nothing() {
+    // The system takes connections for it, which nobody ever looks at.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    stops_nothing(listener.local_addr().expect("an address")).await;
+}
+
+async fn stops_nothing(collector: SocketAddr) {
+    let dead = format!("http://{collector}");
     let mut home = Home::new().flags(&["--otlp", &dead]);
-    let up = home.try_start(&SOON).expect("it starts");
+    let up = home.try_start(&[&SOON[..], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")]].concat()).expect("it starts");
     for n in 0..5 {
         up.http.land(forty().replace("{}", &format!("{{\"n\":{n}}}"))).await;
     }

@@ -8,6 +8,7 @@ use crate::{
         small_world::{Rec, SmallWorld, quick},
     },
 };
+use bytes::Bytes;
 use tributary_backends::world::SystemWorld;
 use tributary_schemas::{
     batch::Fact,
@@ -32,8 +33,14 @@ fn handling(deed: Deed) -> Handling {
 /// A letter about what is in the lane at `offset`, as a lane would write it that could not read it; and the lane goes on
 /// behind it.
 fn put_aside(world: &SmallWorld, offset: i64) {
+    let letter = letter(world, offset);
+    world.stored.put(Topic::DeadLetters, 0, letter.key.clone().into(), encode(&letter));
+    world.stored.skip(Topic::Records, 0, offset + 1);
+}
+
+fn letter(world: &SmallWorld, offset: i64) -> DeadLetter {
     let message = &world.stored.all(Topic::Records, 0)[offset as usize];
-    let letter = DeadLetter {
+    DeadLetter {
         topic: "records".to_owned(),
         partition: 0,
         offset,
@@ -42,9 +49,7 @@ fn put_aside(world: &SmallWorld, offset: i64) {
         at: 1,
         key: message.key.to_vec(),
         payload: message.value.to_vec(),
-    };
-    world.stored.put(Topic::DeadLetters, 0, message.key.clone(), encode(&letter));
-    world.stored.skip(Topic::Records, 0, offset + 1);
+    }
 }
 
 async fn act(world: &SmallWorld, log: &dyn RecordLog, how: &Handling) -> Result<Vec<Fate>, Trouble> {
@@ -100,6 +105,33 @@ async fn a_replayed_record_lands_once_also_when_the_replay_dies_before_its_entry
     assert_eq!((rows(&world).await, open(&*log).await), (1, 0));
     assert_eq!(act(&world, &*log, &replaying()).await.unwrap(), [Fate::Already(action.clone())]);
     assert_eq!(read(&*log).await.unwrap()[0].actions, std::slice::from_ref(action));
+}
+
+/// However many letters there are, and whatever they say of their topics.
+#[tokio::test]
+async fn letters_beyond_those_that_are_told_apart_count_as_open_until_the_log_drops_others() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    world.send("a", &[rec(1, 1), rec(2, 1), rec(3, 1)]);
+    let log = world.process(quick(10), &Luck::immortal()).log.clone();
+    let mut ledger = Ledger::with_room(2);
+    for offset in 0..3 {
+        put_aside(&world, offset);
+        // The same letter once more, as after a kill.
+        put_aside(&world, 0);
+    }
+    let strange = DeadLetter { topic: "x".repeat(5_000), ..letter(&world, 0) };
+    world.stored.put(Topic::DeadLetters, 0, Bytes::new(), encode(&strange));
+    ledger.catch_up(&*log).await.unwrap();
+    assert_eq!((ledger.open()["records"], ledger.open()["other"]), (3, 1));
+    // One that is told apart is dealt with, then one that is not.
+    act(&world, &*log, &handling(Deed::Discarded)).await.unwrap();
+    ledger.catch_up(&*log).await.unwrap();
+    assert_eq!((ledger.open()["records"], ledger.open()["other"]), (1, 1));
+    world.stored.drop_below(Topic::DeadLetters, 0, world.stored.all(Topic::DeadLetters, 0).len() as i64);
+    for _ in 0..2 {
+        ledger.catch_up(&*log).await.unwrap();
+    }
+    assert_eq!(ledger.open().values().sum::<u64>(), 0);
 }
 
 /// What small topics hold has no versions: its bytes go the same way again, and reading them twice changes nothing.

@@ -15,6 +15,8 @@ use tributary_backends::log::*;
 pub(crate) struct Stored {
     messages: Mutex<HashMap<(Topic, u32), Vec<Message>>>,
     committed: Mutex<HashMap<(Topic, u32), i64>>,
+    /// Below which offset nothing is kept any more.
+    lows: Mutex<HashMap<(Topic, u32), i64>>,
     changed: Notify,
 }
 
@@ -43,6 +45,11 @@ impl Stored {
 
     pub(crate) fn rewind(&self, topic: Topic, partition: u32) {
         self.committed.lock().unwrap().insert((topic, partition), 0);
+    }
+
+    /// Keeps nothing below `offset`.
+    pub(crate) fn drop_below(&self, topic: Topic, partition: u32, offset: i64) {
+        self.lows.lock().unwrap().insert((topic, partition), offset);
     }
 
     /// Until the partition's committed offset is its end.
@@ -95,7 +102,8 @@ impl RecordLog for MemoryLog {
         }
     }
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
-        Ok(Watermarks { low: 0, high: self.stored.all(topic, partition).len() as i64 })
+        let low = self.stored.lows.lock().unwrap().get(&(topic, partition)).copied().unwrap_or(0);
+        Ok(Watermarks { low, high: self.stored.all(topic, partition).len() as i64 })
     }
     async fn committed(&self, _: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
         Ok(Some(self.stored.committed(topic, partition)))

@@ -22,6 +22,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 /// Lines that differ in nothing but times, numbers and ids may be in the log of one process so often.
@@ -136,6 +137,15 @@ impl Fleet {
     /// How many lines in the logs say that something is wrong.
     fn complaints(&self) -> usize {
         self.logs().iter().map(|log| wrong(&read_log(log)).count()).sum()
+    }
+
+    /// Until they are so many. What has been said lately is not said again for a minute.
+    async fn until_complaints(&self, count: usize) {
+        let begun = Instant::now();
+        while self.complaints() < count {
+            assert!(begun.elapsed() < Duration::from_secs(120), "nobody missed the server that hangs");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn logs(&self) -> Vec<PathBuf> {

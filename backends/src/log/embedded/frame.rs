@@ -271,6 +271,20 @@ mod tests {
         }
     }
 
+    /// Made by another program from the description above: what is on disks must stay readable.
+    #[test]
+    fn the_bytes_are_those_of_the_format() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let header = |traced| hex(&frame(5, traced)[..FRAME_HEADER]);
+        assert_eq!(header(false), "959b0d22f13077e40300000009000000020000000700000000000000d204000000000000");
+        assert_eq!(header(true), "3085fdc9511b34f30300008009000000020000000700000000000000d204000000000000");
+        let file = FileHeader { base: 42, time_floor: 9, salt: 77, topic: Topic::Rejects, partition: 3 };
+        assert_eq!(
+            hex(&file.encode()),
+            "545249424c4f47012a0000000000000009000000000000004d000000020000000300000068b99381"
+        );
+    }
+
     #[test]
     fn every_flipped_bit_every_cut_and_a_foreign_salt_is_noticed() {
         for bytes in [frame(5, false), frame(5, true)] {
