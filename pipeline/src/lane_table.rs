@@ -133,13 +133,12 @@ impl LaneTable {
                     let moved_on = self.moved_on(version).await?;
                     let rival = self.rival(&before);
                     context.metrics.conflict(rival);
-                    if !moved_on || rival == Rival::Other {
-                        ready = None;
+                    if rival == Rival::Lane {
+                        continue;
                     }
+                    ready = None;
                     if moved_on {
-                        if rival == Rival::Other {
-                            tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
-                        }
+                        tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
                     } else if let Some(repair) = repairs.next() {
                         self.repair(repair, &reason).await?;
                     } else {

@@ -27,7 +27,7 @@ pub struct Ledger {
     beyond: BTreeMap<&'static str, u64>,
 }
 
-/// Where a message was that became a letter. A name that is not ours is its hash.
+/// Where a message was that became a letter, with a hash in place of the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     topic: &'static str,
@@ -107,6 +107,5 @@ impl Ledger {
 fn key(hasher: &RandomState, frame: &DeadLetter) -> Key {
     let DeadLetter { topic, partition, offset, .. } = frame;
     let ours = GROUPS.map(|(_, topic)| topic.name()).into_iter().find(|ours| ours == topic);
-    let name = if ours.is_some() { 0 } else { hasher.hash_one(topic) };
-    Key { topic: ours.unwrap_or(OTHER), name, partition: *partition, offset: *offset }
+    Key { topic: ours.unwrap_or(OTHER), name: hasher.hash_one(topic), partition: *partition, offset: *offset }
 }

@@ -127,19 +127,24 @@ async fn of_two_owners_each_record_is_landed_by_one() {
     world.assert_exact().await;
 }
 
+/// Both lanes of a table at the same time, in chunks of so many records.
+async fn race(world: &SmallWorld, chunk: usize) {
+    let fate = Fate::immortal();
+    let process = world.process(quick(chunk), &fate);
+    let (a, b) = tokio::join!(world.run_lane(&process, &fate, 0), world.run_lane(&process, &fate, 1));
+    a.unwrap();
+    b.unwrap();
+    world.assert_exact().await;
+    assert!(process.metrics.conflicts(Rival::Lane) > 0, "they met");
+}
+
 /// What a lane has written when another lane of the table comes first is good for the next version too.
 #[tokio::test]
 async fn lanes_that_race_for_a_table_write_each_file_once() {
     let mut world = SmallWorld::new(Lanes { partitions: 2, spread: 2 });
     let records: Vec<_> = (0..120).map(|who| rec(who, 1)).collect();
     world.send("a", &records);
-    let fate = Fate::immortal();
-    let process = world.process(quick(3), &fate);
-    let (a, b) = tokio::join!(world.run_lane(&process, &fate, 0), world.run_lane(&process, &fate, 1));
-    a.unwrap();
-    b.unwrap();
-    world.assert_exact().await;
-    assert!(process.metrics.conflicts(Rival::Lane) > 0, "they met");
+    race(&world, 3).await;
     let table = world.lake.existing("w0").await.unwrap().unwrap();
     let written = data_files(&world.lake, "w0").await;
     assert_eq!(written, table.files().len(), "nothing was overwritten, and nothing written in vain");
@@ -153,11 +158,5 @@ async fn lanes_that_race_mark_the_rows_of_their_own_files() {
         let records: Vec<_> = (0..60).map(|who| rec(who, content)).collect();
         world.send(&format!("b{content}"), &records);
     }
-    let fate = Fate::immortal();
-    let process = world.process(quick(5), &fate);
-    let (a, b) = tokio::join!(world.run_lane(&process, &fate, 0), world.run_lane(&process, &fate, 1));
-    a.unwrap();
-    b.unwrap();
-    world.assert_exact().await;
-    assert!(process.metrics.conflicts(Rival::Lane) > 0, "they met");
+    race(&world, 5).await;
 }

@@ -30,9 +30,8 @@ impl Finished {
 /// A command of the binary under test, with nothing of the surrounding environment that could steer it.
 pub fn command<S: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| {
-        name.to_string_lossy().starts_with("TRIBUTARY_") || name.to_string_lossy().starts_with("OTEL_")
-    }) {
+    let steers = |name: &OsStr| ["TRIBUTARY_", "OTEL_"].iter().any(|start| name.to_string_lossy().starts_with(start));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| steers(name)) {
         command.env_remove(name);
     }
     command.current_dir(directory).env("XDG_STATE_HOME", directory.join("state")).args(args);

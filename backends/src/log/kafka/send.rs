@@ -6,7 +6,11 @@
 
 #![expect(unsafe_code, reason = "rdkafka has no safe call that does not copy")]
 
-use super::{call::Delivery, void};
+use super::{
+    call::Delivery,
+    header::{OK, Unsent},
+    void,
+};
 use crate::trace::{self, TraceParent};
 use rdkafka::{
     bindings as native,
@@ -16,7 +20,6 @@ use rdkafka::{
 };
 use std::ffi::{CStr, c_int, c_void};
 
-const OK: native::rd_kafka_resp_err_t = native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
 const COPY: c_int = native::RD_KAFKA_MSG_F_COPY as c_int;
 
 /// What is sent beside the value that its delivery holds.
@@ -47,7 +50,11 @@ where
         None => (delivery.message().value.as_ref(), 0),
     };
     let (value, size) = (value.as_ptr().cast::<c_void>(), value.len());
-    let headers = Headers::of(message);
+    let mut headers = Unsent::new(1 + usize::from(message.trace.is_some()));
+    headers.add(void::HEADER, message.not_after);
+    if let Some(trace) = message.trace {
+        headers.add(trace::KAFKA_HEADER, trace.as_str().as_bytes());
+    }
     let opaque = delivery.into_ptr();
     // SAFETY: the client lives as long as `producer`. Each argument has the type that its tag asks for. Topic, key and
     // a value with COPY are copied before the call returns. Any other value belongs to the delivery, which holds it
@@ -71,44 +78,15 @@ where
             V::RD_KAFKA_VTYPE_OPAQUE,
             opaque,
             V::RD_KAFKA_VTYPE_HEADERS,
-            headers.0,
+            headers.as_ptr(),
             V::RD_KAFKA_VTYPE_END,
         )
     };
     if answer == OK {
-        std::mem::forget(headers);
+        headers.taken();
         return Ok(());
     }
     // SAFETY: it was made by `into_ptr` above, and librdkafka, which did not take the message, never gives it back.
     drop(unsafe { Box::<Delivery>::from_ptr(opaque) });
     Err(KafkaError::MessageProduction(answer.into()))
-}
-
-/// Headers that are not librdkafka's yet.
-struct Headers(*mut native::rd_kafka_headers_t);
-
-impl Headers {
-    fn of(message: &Outgoing<'_>) -> Self {
-        // SAFETY: it only allocates.
-        let headers = Self(unsafe { native::rd_kafka_headers_new(1 + usize::from(message.trace.is_some())) });
-        headers.add(void::HEADER, message.not_after);
-        if let Some(trace) = message.trace {
-            headers.add(trace::KAFKA_HEADER, trace.as_str().as_bytes());
-        }
-        headers
-    }
-
-    fn add(&self, name: &CStr, value: &[u8]) {
-        let size = isize::try_from(value.len()).unwrap_or(isize::MAX);
-        // SAFETY: these are headers of ours; name, which ends with a zero (-1: count it), and value are copied. It fails
-        // only for headers that cannot be written to.
-        unsafe { native::rd_kafka_header_add(self.0, name.as_ptr(), -1, value.as_ptr().cast(), size) };
-    }
-}
-
-impl Drop for Headers {
-    fn drop(&mut self) {
-        // SAFETY: librdkafka has not taken them.
-        unsafe { native::rd_kafka_headers_destroy(self.0) };
-    }
 }
