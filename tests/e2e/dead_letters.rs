@@ -7,10 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde_json::Value;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 use tributary_backends::{
     log::{Append, Change, FetchLimit, RecordLog, Topic, embedded},
     world::SystemWorld,
@@ -93,7 +90,7 @@ fn letter(partition: u32, offset: i64, key: &[u8], payload: &[u8]) -> DeadLetter
 }
 
 impl Home {
-    async fn letters(&self, args: &[&str]) -> Finished {
+    pub async fn letters(&self, args: &[&str]) -> Finished {
         self.letters_dying_at("", args).await
     }
 
@@ -106,7 +103,7 @@ impl Home {
         finish(command).await
     }
 
-    async fn listed(&self, args: &[&str]) -> Vec<Value> {
+    pub async fn listed(&self, args: &[&str]) -> Vec<Value> {
         let listed = self.letters(&[&["list", "--json"], args].concat()).await.ok();
         listed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
@@ -125,15 +122,6 @@ impl Home {
             up.kill();
         }
         self.start()
-    }
-}
-
-/// Waits until a metric has this value.
-async fn until(up: &Up, name: &str, label: &str, value: u64) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while up.metric(name, label).await != value {
-        assert!(Instant::now() < deadline, "{name} is {}, not {value}", up.metric(name, label).await);
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -158,7 +146,7 @@ async fn a_letter_is_replayed_through_kills_and_lands_once() {
     assert_eq!(home.listed(&["--until", "2001-01-01T00:00:00Z"]).await.len(), 0);
     let shown = home.letters(&["list"]).await.ok().out + &home.letters(&["show", id]).await.ok().out;
     assert!(shown.contains("unknown \u{fffd}[2J schema") && !shown.contains('\u{1b}'), "{shown}");
-    until(&up, "tributary_dead_letters_open", "topic=\"records\"", 2).await;
+    up.until("tributary_dead_letters_open", "topic=\"records\"", 2).await;
 
     let refused = home.letters(&["replay", "--reason", "mended"]).await;
     assert!(refused.code == 1 && refused.err.contains("which letters"), "{refused:?}");
@@ -176,9 +164,9 @@ async fn a_letter_is_replayed_through_kills_and_lands_once() {
     // Again: noted now, and nothing lands a second time.
     let again = home.letters(&replay).await;
     assert!(again.out.contains(&format!("{id}: replayed as offset")), "{again:?}");
-    until(&up, "tributary_records_total", "outcome=\"unchanged\"", 1).await;
+    up.until("tributary_records_total", "outcome=\"unchanged\"", 1).await;
     up.table().assert_is(&Table::of(&late));
-    until(&up, "tributary_dead_letters_open", "topic=\"records\"", 1).await;
+    up.until("tributary_dead_letters_open", "topic=\"records\"", 1).await;
     let counted = up.http.get(&format!("/batches/{batch}")).await;
     assert_eq!((&counted.json["status"], &counted.json["acceptedCount"]), (&"COMPLETE".into(), &1.into()));
     let once_more = home.letters(&["replay", id, "--reason", "mended"]).await.ok();
@@ -190,7 +178,7 @@ async fn a_letter_is_replayed_through_kills_and_lands_once() {
         .killed_at(up, "dead-letters.after_entry", &["discard", other, "--reason", "not ours", "--by", "bob"])
         .await;
     assert_eq!(home.listed(&[]).await.len(), 0);
-    until(&up, "tributary_dead_letters_open", "", 0).await;
+    up.until("tributary_dead_letters_open", "", 0).await;
     let all = home.listed(&["--all"]).await;
     let signed = |id: &str| {
         let letter = all.iter().find(|letter| letter["id"] == id).expect("it is kept");

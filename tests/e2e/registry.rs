@@ -119,6 +119,35 @@ async fn records_land_and_any_avro_tool_reads_the_topic() {
     );
 }
 
+/// The registry loses its schemas, so what waits in the log means nothing; it gets them back, and all of it lands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_had_lost_is_replayed_once_it_has_it_again() {
+    if !World::has_embedded("the tables are beside the point here") {
+        return;
+    }
+    let registry = Registry::start().await;
+    let (mut home, _) = home(Some(&registry.url()));
+    let late = record("late", 1_600_000_000, "{\"a\":1}");
+    let mut doomed = home.try_start(&[("TRIBUTARY_CRASH_AT", "lane.after_resolve")]).expect("it starts");
+    let _ = doomed.http.try_post("application/x-ndjson", late.clone().into_bytes(), None).await;
+    doomed.ended().await;
+    registry.lose_all();
+    let up = home.start();
+    up.until("tributary_dead_letters_open", "topic=\"records\"", 1).await;
+
+    let replay = ["replay", "--matching", "registry", "--reason", "the registry is back"];
+    let refused = home.letters(&replay).await;
+    assert!(refused.code == 1 && refused.out.contains("has no Avro schema with the id 10"), "{refused:?}");
+    registry.find_again();
+    let letters = home.listed(&[]).await;
+    assert!(letters.len() == 1 && letters[0]["fault"].is_null(), "{letters:?}");
+    let replayed = home.letters(&replay).await.ok();
+    assert!(replayed.out.contains("replayed as offset"), "{replayed:?}");
+    up.http.complete(letters[0]["batchId"].as_str().expect("batchId")).await;
+    up.table().assert_is(&Table::of(&late));
+    up.until("tributary_dead_letters_open", "topic=\"records\"", 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_registry_refuses_ends_the_start_with_what_to_do() {
     let registry = Registry::start().await;

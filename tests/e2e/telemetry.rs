@@ -174,6 +174,13 @@ fn the_spans_of_the_sources_are_those_of_the_document() {
     assert_eq!(said, found);
 }
 
+/// The fields of each span that is exported.
+pub fn exported_spans() -> BTreeMap<String, BTreeSet<String>> {
+    let rows = rows("Spans").into_iter().filter(|row| row[1].contains("trace"));
+    let fields = |cell: &str| cell.split(',').map(code).collect();
+    rows.map(|row| (code(&row[0]), fields(&row[2]))).collect()
+}
+
 fn spans(sources: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(sources).expect("sources") {
         let path = entry.expect("an entry").path();

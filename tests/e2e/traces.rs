@@ -1,6 +1,6 @@
 //! Traces: from a request to the commit of its records, over OTLP, to a collector that speaks the real protocol.
 
-use crate::{harness::Home, model::record};
+use crate::{harness::Home, model::record, telemetry};
 use axum::{Router, body::Bytes, extract::State, routing::post};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -34,6 +34,8 @@ pub struct Seen {
     pub ended: u64,
     /// Of its own and of its process.
     pub says: BTreeMap<String, String>,
+    /// Names of its own.
+    pub fields: BTreeSet<String>,
     /// Spans of other traces that it belongs with.
     pub links: Vec<String>,
 }
@@ -86,8 +88,9 @@ async fn take(State(seen): State<Arc<Mutex<Vec<Seen>>>>, body: Bytes) -> Bytes {
     for process in request.resource_spans {
         let own = said(process.resource.map(|resource| resource.attributes).unwrap_or_default());
         for span in process.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            let mut says = own.clone();
-            says.extend(said(span.attributes));
+            let (mut says, attributes) = (own.clone(), said(span.attributes));
+            let fields = attributes.keys().cloned().collect();
+            says.extend(attributes);
             seen.lock().expect("spans").push(Seen {
                 name: span.name,
                 trace: hex(&span.trace_id),
@@ -96,6 +99,7 @@ async fn take(State(seen): State<Arc<Mutex<Vec<Seen>>>>, body: Bytes) -> Bytes {
                 begun: span.start_time_unix_nano,
                 ended: span.end_time_unix_nano,
                 says,
+                fields,
                 links: span.links.iter().map(|link| hex(&link.span_id)).collect(),
             });
         }
@@ -158,7 +162,7 @@ pub fn assert_whole(spans: &[Seen], parent: &str, batch_id: &str) {
 async fn a_trace_leads_from_a_request_to_the_commit() {
     let collector = Collector::start().await;
     // Nobody but who says so is traced.
-    let mut home = Home::new().flags(&["--otlp", &collector.url(), "--trace-share", "0"]);
+    let mut home = Home::new().flags(&["--otlp", &collector.url(), "--traces-per-second", "0"]);
     let up = home.try_start(&SOON).expect("it starts");
     let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let traceparent = format!("00-{trace}-{parent}-01");
@@ -182,6 +186,13 @@ async fn a_trace_leads_from_a_request_to_the_commit() {
     let linked: BTreeSet<_> = spans.iter().flat_map(|span| &span.links).collect();
     assert_eq!(chunks, linked);
     assert_eq!(all.len(), spans.len() + chunks.len(), "{all:#?}");
+    // Each has the fields of the document, and no other.
+    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
+    for span in all {
+        let name = if span.name.starts_with("POST ") { "request".to_owned() } else { span.name };
+        found.entry(name).or_default().extend(span.fields);
+    }
+    assert_eq!(found, telemetry::exported_spans());
 }
 
 /// The context is in the log: whoever lands what a dead process accepted goes on with its trace.
@@ -211,7 +222,7 @@ async fn a_collector_that_is_not_there_stops_nothing() {
     // A port where nobody listens: bound, and not listened to, until the end.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-    stops_nothing(socket.local_addr().expect("an address")).await;
+    stops_nothing(socket.local_addr().expect("an address"), &["the collector does not take traces"]).await;
 }
 
 /// One that takes what comes and never says a word costs no more.
@@ -219,25 +230,29 @@ async fn a_collector_that_is_not_there_stops_nothing() {
 async fn a_collector_that_hangs_stops_nothing() {
     // The system takes connections for it, which nobody ever looks at.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    stops_nothing(listener.local_addr().expect("an address")).await;
+    let full = "spans end faster than the collector takes them";
+    stops_nothing(listener.local_addr().expect("an address"), &["the collector does not take traces", full]).await;
 }
 
-async fn stops_nothing(collector: SocketAddr) {
+/// Each of the `warnings` is said once.
+async fn stops_nothing(collector: SocketAddr, warnings: &[&str]) {
     let dead = format!("http://{collector}");
     let mut home = Home::new().flags(&["--otlp", &dead]);
-    let up = home.try_start(&[&SOON[..], &[("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")]].concat()).expect("it starts");
+    let limits = [("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"), ("OTEL_BSP_MAX_QUEUE_SIZE", "8")];
+    let up = home.try_start(&[&SOON[..], &limits].concat()).expect("it starts");
     for n in 0..5 {
         up.http.land(forty().replace("{}", &format!("{{\"n\":{n}}}"))).await;
     }
-    let warning = "the collector does not take traces";
     let begun = Instant::now();
-    while !home.log().contains(warning) {
+    while !warnings.iter().all(|warning| home.log().contains(warning)) {
         assert!(begun.elapsed() < PATIENCE, "{}", home.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (status, took) = up.terminate().await;
     assert!(status.success() && took < Duration::from_secs(10), "{status:?} after {took:?}");
-    let lines: Vec<_> = home.log().lines().filter(|line| line.contains(warning)).map(str::to_owned).collect();
-    assert_eq!(lines.len(), 1, "{lines:#?}");
-    assert!(lines[0].contains(&dead), "{lines:#?}");
+    for warning in warnings {
+        let lines: Vec<_> = home.log().lines().filter(|line| line.contains(warning)).map(str::to_owned).collect();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(lines[0].contains(&dead) || lines[0].contains("waiting"), "{lines:#?}");
+    }
 }

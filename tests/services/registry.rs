@@ -31,6 +31,8 @@ pub struct Registry {
 struct Schemas {
     /// Ids count from 100, by the schema's text.
     ids: Vec<String>,
+    /// So many of the first it has lost.
+    lost: usize,
     /// Ids by subject, in the order of their versions.
     subjects: BTreeMap<String, Vec<usize>>,
     wants_login: bool,
@@ -86,6 +88,18 @@ impl Registry {
         self.state.lock().expect("no panic").away = away;
     }
 
+    /// From now on it knows none of its schemas, and gives them other ids.
+    pub fn lose_all(&self) {
+        let mut state = self.state.lock().expect("no panic");
+        state.subjects.clear();
+        state.lost = state.ids.len();
+    }
+
+    /// It has back what it lost.
+    pub fn find_again(&self) {
+        self.state.lock().expect("no panic").lost = 0;
+    }
+
     /// What it was asked, as method and path.
     pub fn asked(&self) -> Vec<String> {
         self.state.lock().expect("no panic").asked.clone()
@@ -94,7 +108,8 @@ impl Registry {
 
 impl Schemas {
     fn add(&mut self, subject: &str, schema: &str) -> u32 {
-        let place = self.ids.iter().position(|known| known == schema).unwrap_or_else(|| {
+        let known = self.ids.iter().skip(self.lost).position(|known| known == schema);
+        let place = known.map(|place| self.lost + place).unwrap_or_else(|| {
             self.ids.push(schema.to_owned());
             self.ids.len() - 1
         });
@@ -167,7 +182,11 @@ async fn by_id(State(state): Shared, Path(id): Path<u32>, headers: HeaderMap) ->
     if let Some(refusal) = state.refusal(format!("GET /schemas/ids/{id}"), &headers, false) {
         return refusal;
     }
-    match (id as usize).checked_sub(FIRST_ID).and_then(|place| state.ids.get(place)) {
+    match (id as usize)
+        .checked_sub(FIRST_ID)
+        .filter(|place| *place >= state.lost)
+        .and_then(|place| state.ids.get(place))
+    {
         Some(schema) => answer(&json!({ "schema": schema })),
         None => error(StatusCode::NOT_FOUND, 40_403, &format!("Schema {id} not found")),
     }

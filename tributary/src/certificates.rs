@@ -16,7 +16,7 @@ use tributary_backends::certificate::first_expiry;
 
 /// What each is used for, and when the first in its file expires, in seconds since the Unix epoch.
 #[derive(Debug, Clone, Default)]
-pub struct Certificates(Vec<(&'static str, i64)>);
+pub struct Certificates(Vec<(&'static str, u64)>);
 
 impl Certificates {
     /// Reads those that the flags name.
@@ -41,8 +41,8 @@ fn files(args: &BackendArgs) -> Vec<(&'static str, PathBuf)> {
 }
 
 /// Those who use the file say what is wrong with it; this only says that the time is not known.
-fn told(file: &Path) -> Option<i64> {
-    let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
+fn told(file: &Path) -> Option<u64> {
+    let read = std::fs::read(file).map_err(|error| error.to_string());
     match read.and_then(|pem| first_expiry(&pem).map_err(|error| error.to_string())) {
         Ok(expiry) => Some(expiry),
         Err(error) => {

@@ -1,32 +1,26 @@
 //! Traces over OTLP, where they are wanted: spans become OpenTelemetry's and go to a collector, in batches from a thread of
 //! their own. A collector that does not answer costs spans, never a record.
 
+mod chosen;
+mod queue;
+
 use crate::lag::watch::process_name;
 use anyhow::{Context, ensure};
+use chosen::Chosen;
 use clap::Args;
-use opentelemetry::{
-    Key, KeyValue, global,
-    trace::{Link, SpanKind, TraceId, TraceState, TracerProvider},
-};
+use opentelemetry::{Key, KeyValue, global, trace::TracerProvider};
 use opentelemetry_otlp::{Protocol, WithExportConfig};
-use opentelemetry_sdk::{
-    Resource,
-    error::OTelSdkResult,
-    propagation::TraceContextPropagator,
-    trace::{Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData, SpanExporter},
-};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use queue::Queue;
 use std::time::Duration;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
-use tributary_backends::said::Said;
 use url::Url;
 
 /// What the last spans may take at the end.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
 /// The span of a partition lasts as long as it is assigned: as the parent of all its chunks it would make one endless trace.
 const ENDLESS: &str = "partition";
-/// The span of many requests at once.
-const CHUNK: &str = "chunk";
 
 /// Where traces go.
 #[derive(Debug, Clone, Args)]
@@ -35,15 +29,10 @@ pub struct TraceArgs {
     /// exporters count too, OTEL_EXPORTER_OTLP_HEADERS for one
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp: Option<String>,
-    /// Share of the requests that are traced, 0 to 1. A request that comes with a `traceparent` is traced if that says so
-    #[arg(long, env = "TRIBUTARY_TRACE_SHARE", value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
-    pub trace_share: f64,
-}
-
-fn share(text: &str) -> anyhow::Result<f64> {
-    let share: f64 = text.parse().context("a number from 0 to 1")?;
-    ensure!((0.0..=1.0).contains(&share), "a number from 0 to 1");
-    Ok(share)
+    /// Requests that are traced, per second at most, in each process. A request that comes with a `traceparent` is traced
+    /// if that says so, up to a hundred a second
+    #[arg(long, env = "TRIBUTARY_TRACES_PER_SECOND", value_name = "N", default_value_t = 20)]
+    pub traces_per_second: u32,
 }
 
 /// What exports; dropping it sends what is left.
@@ -75,11 +64,10 @@ impl Traces {
         if given.get(&Key::new("service.name")).is_none_or(|name| name.as_str().starts_with("unknown_service")) {
             resource = resource.with_service_name("tributary");
         }
-        let sampler = Chosen(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(args.trace_share))));
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.build())
-            .with_sampler(sampler)
-            .with_batch_exporter(Told { exporter, endpoint, said: Said::default() });
+            .with_sampler(Chosen::new(args.traces_per_second))
+            .with_span_processor(Queue::new(exporter, endpoint));
         global::set_text_map_propagator(TraceContextPropagator::new());
         Ok(Some(Self(provider.build())))
     }
@@ -102,65 +90,9 @@ impl Drop for Traces {
     }
 }
 
-/// Chooses a chunk when it lands a request that is traced, for their spans lead to it; all else by its trace.
-#[derive(Debug, Clone)]
-struct Chosen(Sampler);
-
-impl ShouldSample for Chosen {
-    fn should_sample(
-        &self,
-        parent: Option<&opentelemetry::Context>,
-        trace: TraceId,
-        name: &str,
-        kind: &SpanKind,
-        attributes: &[KeyValue],
-        links: &[Link],
-    ) -> SamplingResult {
-        if name != CHUNK {
-            return self.0.should_sample(parent, trace, name, kind, attributes, links);
-        }
-        let traced = attributes.iter().any(|one| one.key.as_str() == "traced");
-        SamplingResult {
-            decision: if traced { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop },
-            attributes: Vec::new(),
-            trace_state: TraceState::default(),
-        }
-    }
-}
-
 /// Spans of ours, and what happens in them.
 fn is_told(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("tributary") && metadata.name() != ENDLESS && *metadata.level() <= LevelFilter::INFO
-}
-
-/// Says in the log when spans cannot be exported, once a minute.
-#[derive(Debug)]
-struct Told<E> {
-    exporter: E,
-    endpoint: String,
-    said: Said,
-}
-
-impl<E: SpanExporter> SpanExporter for Told<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        let outcome = self.exporter.export(batch).await;
-        if let Err(error) = &outcome
-            && let Some(unsaid) = self.said.may_say("export")
-        {
-            let endpoint = &self.endpoint;
-            tracing::warn!(%error, %endpoint, spans, unsaid, "the collector does not take traces: these are dropped");
-        }
-        outcome
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
-    }
 }
 
 #[cfg(test)]
@@ -168,24 +100,16 @@ mod tests {
     use super::*;
 
     fn args(otlp: &str) -> TraceArgs {
-        TraceArgs { otlp: Some(otlp.to_owned()), trace_share: 1.0 }
+        TraceArgs { otlp: Some(otlp.to_owned()), traces_per_second: 20 }
     }
 
     #[test]
     fn nobody_who_does_not_ask_is_traced_and_only_http_is_spoken() {
-        assert!(Traces::start(&TraceArgs { otlp: None, trace_share: 1.0 }, "up").unwrap().is_none());
+        assert!(Traces::start(&TraceArgs { otlp: None, traces_per_second: 20 }, "up").unwrap().is_none());
         let refused = Traces::start(&args("grpc://collector:4317"), "up").unwrap_err().to_string();
         assert!(refused.contains("--otlp grpc://collector:4317"), "{refused}");
         assert!(Traces::start(&args(""), "up").unwrap().is_none());
         let secret = Traces::start(&args("http://me:secret@collector:4318"), "up").unwrap_err().to_string();
         assert!(secret.contains("OTEL_EXPORTER_OTLP_HEADERS") && !secret.contains("secret"), "{secret}");
-    }
-
-    #[test]
-    fn a_share_is_a_part_of_one() {
-        assert_eq!(share("0.25").unwrap(), 0.25);
-        for bad in ["-0.1", "1.1", "NaN", "many"] {
-            assert!(share(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -151,6 +151,13 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
         Arc::new(Unasked)
     }
 
+    /// Asks what these schema ids mean, also those that meant nothing before; whether one of them means something now.
+    /// Readers do so by themselves for what they hand out; this is for frames that were put into others, or looked at.
+    async fn learn_schemas(&self, ids: &[u32]) -> Result<bool, LogError> {
+        let _ = ids;
+        Ok(false)
+    }
+
     /// Appends all messages and returns their offsets once every one is durable. Not atomic: after an error any
     /// subset may be in the log; what is not by then never will be, so whoever appends it again comes behind it. Messages
     /// of one call keep their order within each partition. A call without

@@ -114,6 +114,37 @@ async fn ids_are_looked_up_when_they_are_met_and_the_unknown_are_not_guessed() {
     assert!(asked.values().all(|times| *times == 1) && asked.len() == 3, "each is asked for once: {asked:?}");
 }
 
+/// A registry that has lost its schemas gets them back while readers run.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_meant_nothing_is_asked_for_again() {
+    let registry = Registry::start().await;
+    let framed = with(&registry.url(), options(1));
+    let canonical: serde_json::Value = serde_json::from_str(Reject::SCHEMA).unwrap();
+    let lost = registry.add("elsewhere", &canonical.to_string());
+    registry.lose_all();
+    let log = open(&framed).await;
+    let frame = [&[0][..], &lost.to_be_bytes(), single_object_datum(&encoded(7)).unwrap()].concat();
+    let mut member = log.join("g", Topic::Rejects).await.unwrap();
+    let mut readers = assigned(member.as_mut(), 1).await;
+    let (reader, ids) = (readers.get_mut(&0).unwrap(), log.schema_ids());
+    let mut next = async || {
+        log.append(vec![message(frame.clone())]).await.unwrap();
+        loop {
+            let messages = timeout(PATIENCE, reader.fetch(LIMIT)).await.unwrap().unwrap();
+            if let Some(message) = messages.first() {
+                return Reject::decode_as(&message.value, &*ids).map(|one| one.record_index);
+            }
+        }
+    };
+    assert!(next().await.is_err());
+    assert!(!log.learn_schemas(&[lost]).await.unwrap());
+    registry.find_again();
+    let found = async { while next().await.is_err() {} };
+    timeout(PATIENCE, found).await.expect("it is asked for again");
+    registry.lose_all();
+    assert!(log.learn_schemas(&[77_777, lost]).await.unwrap(), "what is known stays known");
+}
+
 /// A reader that meets an id while the registry is away waits for it, and loses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_away_is_waited_for() {

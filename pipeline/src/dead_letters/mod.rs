@@ -24,16 +24,18 @@ use crate::trouble::Trouble;
 use examine::Examiner;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
     time::{Duration, Instant},
 };
 use tributary_backends::log::{FetchLimit, LogError, Message, RecordLog, Topic};
-use tributary_schemas::frame::{DeadLetter, Frame};
+use tributary_schemas::frame::{DeadLetter, Frame, Meaning, SchemaIds, wire_id};
 
 /// How much is read at a time.
 const PAGE: FetchLimit = FetchLimit { max_bytes: 4 << 20, max_messages: 1_000, max_wait: Duration::from_secs(10) };
+/// So many ids are asked for at a time: of garbage each frame may seem to have one of its own.
+const MOST_UNKNOWN: usize = 100;
 
 /// Where the message was that became a letter: `records/2/17`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -175,9 +177,20 @@ pub struct Letter {
 /// All letters that are kept, in the order of their ids.
 ///
 /// # Errors
-/// The log does not answer.
+/// The log does not answer, or not the registry that has its schemas.
 pub async fn read(log: &dyn RecordLog) -> Result<Vec<Letter>, Trouble> {
-    let mut examiner = Examiner::new(log.schema_ids());
+    let (letters, unknown) = gather(log).await?;
+    if unknown.is_empty() || !log.learn_schemas(&Vec::from_iter(unknown)).await? {
+        return Ok(letters);
+    }
+    // The registry knows more now than when they were put aside, or than this process did.
+    gather(log).await.map(|(letters, _)| letters)
+}
+
+/// All letters, and the schema ids in their payloads that mean nothing, as far as this process knows.
+async fn gather(log: &dyn RecordLog) -> Result<(Vec<Letter>, BTreeSet<u32>), Trouble> {
+    let (ids, mut unknown) = (log.schema_ids(), BTreeSet::new());
+    let mut examiner = Examiner::new(ids.clone());
     let (mut letters, mut actions) = (BTreeMap::new(), BTreeMap::<LetterId, Vec<Action>>::new());
     let mut positions = Vec::new();
     scan(log, &mut positions, &mut |place, frame| {
@@ -185,6 +198,9 @@ pub async fn read(log: &dyn RecordLog) -> Result<Vec<Letter>, Trouble> {
         match Action::of(&frame) {
             Some(action) => actions.entry(id).or_default().push(action),
             None => {
+                if unknown.len() < MOST_UNKNOWN {
+                    unknown.extend(unknown_id(&frame.payload, &*ids));
+                }
                 letters.entry(id.clone()).or_insert_with(|| Letter {
                     id,
                     contents: examiner.examine(&frame),
@@ -204,7 +220,12 @@ pub async fn read(log: &dyn RecordLog) -> Result<Vec<Letter>, Trouble> {
             letter.actions = done;
         }
     }
-    Ok(letters.into_values().collect())
+    Ok((letters.into_values().collect(), unknown))
+}
+
+/// The schema id of a frame, if this process does not know what it means.
+fn unknown_id(frame: &[u8], ids: &dyn SchemaIds) -> Option<u32> {
+    wire_id(frame).filter(|id| ids.meaning(*id) == Meaning::Nothing)
 }
 
 /// The letter as it lies in the topic.
@@ -244,19 +265,24 @@ async fn scan(
     Ok(lows)
 }
 
-/// Shows every message of a range of offsets.
+/// Shows every message of a range of offsets, once the log knows its schema.
 async fn each(
     log: &dyn RecordLog,
     (topic, partition): (Topic, u32),
     range: std::ops::Range<i64>,
     visit: &mut (dyn FnMut(Message) + Send),
 ) -> Result<(), LogError> {
-    let mut from = range.start;
+    let (ids, mut from) = (log.schema_ids(), range.start);
     while from < range.end {
         let asked = Instant::now();
-        let messages = log.look(topic, &[(partition, from)], PAGE).await?.into_iter().flatten();
+        let messages: Vec<_> = log.look(topic, &[(partition, from)], PAGE).await?.into_iter().flatten().collect();
+        let unknown = messages.iter().filter_map(|message| unknown_id(&message.value, &*ids));
+        let unknown: BTreeSet<_> = unknown.take(MOST_UNKNOWN).collect();
+        if !unknown.is_empty() {
+            log.learn_schemas(&Vec::from_iter(unknown)).await?;
+        }
         let mut found = false;
-        for message in messages.filter(|message| message.offset < range.end) {
+        for message in messages.into_iter().filter(|message| message.offset < range.end) {
             (from, found) = (message.offset + 1, true);
             visit(message);
         }

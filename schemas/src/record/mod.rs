@@ -18,8 +18,6 @@ mod message;
 pub(crate) mod shape;
 mod thorough;
 
-pub use date::days_since_epoch;
-
 /// `_type`, lower-cased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names say it")]

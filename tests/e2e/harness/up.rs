@@ -249,6 +249,15 @@ impl Up {
             .map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a value") as u64)
             .sum()
     }
+
+    /// Waits until the samples of a metric with this label have this sum.
+    pub async fn until(&self, name: &str, label: &str, value: u64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.metric(name, label).await != value {
+            assert!(Instant::now() < deadline, "{name} is {}, not {value}", self.metric(name, label).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 /// Everything that a relation with the columns of `records` holds.

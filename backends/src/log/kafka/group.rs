@@ -360,18 +360,12 @@ impl Membership {
     }
 
     fn report(&self, error: &KafkaError) {
+        use RDKafkaErrorCode::{GroupAuthorizationFailed, TopicAuthorizationFailed, UnknownTopicOrPartition};
         match (error, error.rdkafka_error_code()) {
             (KafkaError::MessageConsumptionFatal(code), _) => {
                 self.tell(Event::Failed(LogError::Halted(format!("the group's coordinator refuses us: {code}"))));
             }
-            (
-                _,
-                Some(
-                    RDKafkaErrorCode::GroupAuthorizationFailed
-                    | RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::UnknownTopicOrPartition,
-                ),
-            ) => {
+            (_, Some(GroupAuthorizationFailed | TopicAuthorizationFailed | UnknownTopicOrPartition)) => {
                 let error = super::errors::unavailable(&format!("be a member for {}", self.session.topic), error);
                 self.kafka.reports.warn("member", &error.to_string());
             }

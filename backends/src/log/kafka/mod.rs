@@ -58,7 +58,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tributary_schemas::frame::{SchemaIds, Unasked};
+use tributary_schemas::frame::{Meaning, SchemaIds, Unasked};
 
 /// How long a question to the brokers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -197,6 +197,16 @@ impl RecordLog for KafkaLog {
 
     fn schema_ids(&self) -> Arc<dyn SchemaIds> {
         self.0.kafka.registry.as_ref().map_or_else(|| Arc::new(Unasked) as _, Registry::ids)
+    }
+
+    async fn learn_schemas(&self, ids: &[u32]) -> Result<bool, LogError> {
+        let Some(registry) = &self.0.kafka.registry else { return Ok(false) };
+        let known = registry.ids();
+        let mean_nothing = |id: &&u32| known.meaning(**id) == Meaning::Nothing;
+        for id in ids.iter().filter(mean_nothing) {
+            registry.resolve(*id).await?;
+        }
+        Ok(!ids.iter().all(|id| mean_nothing(&id)))
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {

@@ -14,6 +14,7 @@ use rest::{Problem, Rest};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 use tokio::time::Instant;
 use tributary_schemas::frame::{
@@ -23,6 +24,9 @@ use tributary_schemas::frame::{
 
 /// Ids that are remembered. A registry has few; garbage in a topic has many, and must not fill the memory.
 const MOST_IDS: usize = 10_000;
+/// An id that means nothing is asked for again after this: a registry that has lost its schemas gets them back, and what
+/// became dead letters is replayed then.
+const NOTHING_LASTS: Duration = Duration::from_secs(5);
 
 /// A registry that has the topics' schemas.
 #[derive(Debug)]
@@ -59,9 +63,9 @@ impl Registry {
         self.ids.clone()
     }
 
-    /// Whether nobody has asked yet what the id means.
+    /// Whether nobody has asked yet what the id means, or not lately and in vain.
     pub(super) fn is_new(&self, id: u32) -> bool {
-        self.ids.get(id).is_none()
+        self.ids.is_new(id, Instant::now())
     }
 
     /// Asks what an id means. Cancel-safe.
@@ -130,25 +134,37 @@ impl Headers {
 
 /// What was found out about ids. A registry never gives an id to another schema.
 #[derive(Debug, Default)]
-struct Ids(RwLock<HashMap<u32, Meaning>>);
+struct Ids(RwLock<HashMap<u32, Known>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    meaning: Meaning,
+    since: Instant,
+}
 
 impl Ids {
-    fn get(&self, id: u32) -> Option<Meaning> {
+    fn get(&self, id: u32) -> Option<Known> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    fn is_new(&self, id: u32, now: Instant) -> bool {
+        self.get(id).is_none_or(|Known { meaning, since }| {
+            meaning == Meaning::Nothing && now.saturating_duration_since(since) >= NOTHING_LASTS
+        })
     }
 
     fn learn(&self, id: u32, meaning: Meaning) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_IDS {
-            known.retain(|_, meaning| *meaning != Meaning::Nothing);
+            known.retain(|_, known| known.meaning != Meaning::Nothing);
         }
-        known.insert(id, meaning);
+        known.insert(id, Known { meaning, since: Instant::now() });
     }
 }
 
 impl SchemaIds for Ids {
     fn meaning(&self, id: u32) -> Meaning {
-        self.get(id).unwrap_or(Meaning::Nothing)
+        self.get(id).map_or(Meaning::Nothing, |known| known.meaning)
     }
 }
 
@@ -163,6 +179,17 @@ mod tests {
         let (frame, mut room) = (b"\xC3\x01fingrprtdatum", vec![9; 3]);
         assert_eq!(headers.put_on(Topic::Rejects, frame, &mut room), b"\0\0\0\x01\x02datum");
         assert_eq!(headers.put_on(Topic::Rejects, b"anything", &mut room), b"anything");
+    }
+
+    #[test]
+    fn what_means_nothing_is_asked_for_again_and_a_schema_never() {
+        let (ids, now) = (Ids::default(), Instant::now());
+        assert!(ids.is_new(1, now));
+        ids.learn(1, Meaning::Nothing);
+        ids.learn(2, Meaning::Schema(7));
+        assert!(!ids.is_new(1, now));
+        let later = Instant::now() + NOTHING_LASTS;
+        assert!(ids.is_new(1, later) && !ids.is_new(2, later));
     }
 
     #[test]
