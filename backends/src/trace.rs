@@ -17,6 +17,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Target of the spans that are made for traces alone. Log lines do not carry them.
 pub const TARGET: &str = "tributary_trace";
+/// The same of those that a sender has asked for.
+pub const SENDERS: &str = "tributary_trace::senders";
 /// The header that carries a trace context, of HTTP as of Kafka.
 pub const HEADER: &str = "traceparent";
 /// The same, as librdkafka wants it.
@@ -51,11 +53,21 @@ impl TraceParent {
         &self.0
     }
 
+    /// Whether the trace is wanted; `None` when this means nothing.
+    pub fn is_sampled(&self) -> Option<bool> {
+        let context = self.context();
+        let span = context.span();
+        span.span_context().is_valid().then(|| span.span_context().is_sampled())
+    }
+
+    fn context(&self) -> Context {
+        let carrier = Carrier(Some(self.0.to_string()));
+        global::get_text_map_propagator(|propagator| propagator.extract_with_context(&Context::new(), &carrier))
+    }
+
     /// Makes a span that nobody has entered yet a child of this one; does nothing when it means nothing.
     pub fn adopt(&self, child: &Span) {
-        let carrier = Carrier(Some(self.0.to_string()));
-        let context =
-            global::get_text_map_propagator(|propagator| propagator.extract_with_context(&Context::new(), &carrier));
+        let context = self.context();
         if context.span().span_context().is_valid() {
             // Fails only where no layer exports, or the span has begun.
             let _ = child.set_parent(context);

@@ -6,21 +6,19 @@ mod queue;
 
 use crate::lag::watch::process_name;
 use anyhow::{Context, ensure};
-use chosen::Chosen;
+use chosen::{Chosen, Exported};
 use clap::Args;
 use opentelemetry::{Key, KeyValue, global, trace::TracerProvider};
 use opentelemetry_otlp::{Protocol, WithExportConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use queue::Queue;
 use std::time::Duration;
-use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+use tracing::Subscriber;
+use tracing_subscriber::{Layer, registry::LookupSpan};
 use url::Url;
 
 /// What the last spans may take at the end.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
-/// The span of a partition lasts as long as it is assigned: as the parent of all its chunks it would make one endless trace.
-const ENDLESS: &str = "partition";
 
 /// Where traces go.
 #[derive(Debug, Clone, Args)]
@@ -37,7 +35,10 @@ pub struct TraceArgs {
 
 /// What exports; dropping it sends what is left.
 #[derive(Debug)]
-pub struct Traces(SdkTracerProvider);
+pub struct Traces {
+    provider: SdkTracerProvider,
+    per_second: u32,
+}
 
 impl Traces {
     /// Traces of the command `role`; `None` when nobody wants them. To be called outside any runtime.
@@ -66,10 +67,10 @@ impl Traces {
         }
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.build())
-            .with_sampler(Chosen::new(args.traces_per_second))
+            .with_sampler(Exported)
             .with_span_processor(Queue::new(exporter, endpoint));
         global::set_text_map_propagator(TraceContextPropagator::new());
-        Ok(Some(Self(provider.build())))
+        Ok(Some(Self { provider: provider.build(), per_second: args.traces_per_second }))
     }
 
     /// What turns spans into OpenTelemetry's.
@@ -77,22 +78,17 @@ impl Traces {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("tributary"));
+        let layer = tracing_opentelemetry::layer().with_tracer(self.provider.tracer("tributary"));
         let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false).with_target(false);
-        layer.with_filter(filter_fn(is_told).with_max_level_hint(LevelFilter::INFO))
+        layer.with_filter(Chosen::new(self.per_second))
     }
 }
 
 impl Drop for Traces {
     fn drop(&mut self) {
         // The exporter has said what went wrong.
-        let _ = self.0.shutdown_with_timeout(FLUSHED_WITHIN);
+        let _ = self.provider.shutdown_with_timeout(FLUSHED_WITHIN);
     }
-}
-
-/// Spans of ours, and what happens in them.
-fn is_told(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with("tributary") && metadata.name() != ENDLESS && *metadata.level() <= LevelFilter::INFO
 }
 
 #[cfg(test)]

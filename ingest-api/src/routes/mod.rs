@@ -71,23 +71,31 @@ fn span_of(request: &Request, route: &str) -> Span {
         known @ ("GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
         _ => "_OTHER",
     };
-    let span = tracing::info_span!(
-        target: trace::TARGET,
-        "request",
-        otel.name = format_args!("{method} {route}"),
-        otel.kind = "server",
-        otel.status_code = Empty,
-        http.request.method = method,
-        http.route = route,
-        http.response.status_code = Empty,
-    );
-    if !span.is_disabled()
-        && let Some(senders) = request.headers().get(trace::HEADER)
-        && let Some(senders) = TraceParent::read(senders.as_bytes())
-    {
-        senders.adopt(&span);
+    // It is filtered by its target, before anything else of it is known.
+    macro_rules! span {
+        ($target:expr) => {
+            tracing::info_span!(
+                target: $target,
+                "request",
+                otel.name = format_args!("{method} {route}"),
+                otel.kind = "server",
+                otel.status_code = Empty,
+                http.request.method = method,
+                http.route = route,
+                http.response.status_code = Empty,
+            )
+        };
     }
-    span
+    let senders = request.headers().get(trace::HEADER).and_then(|header| TraceParent::read(header.as_bytes()));
+    match senders.map(|senders| (senders.is_sampled(), senders)) {
+        None | Some((None, _)) => span!(trace::TARGET),
+        Some((Some(false), _)) => Span::none(),
+        Some((Some(true), senders)) => {
+            let span = span!(trace::SENDERS);
+            senders.adopt(&span);
+            span
+        }
+    }
 }
 
 async fn unknown_path() -> Failure {
