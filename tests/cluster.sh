@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests that need real servers: fetches and starts those of tests/services, runs the tests, stops the servers, also
-# when a test has failed. Arguments go to the tests: `tests/cluster.sh kills::` runs those of that name. With `--short` as
-# the first of them, of the end-to-end tests only those of processes that come and go are run.
+# when a test has failed. Arguments go to the tests: `tests/cluster.sh kills::` runs those of that name, and without any the
+# alerts are fired too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,11 +10,6 @@ places=${TRIBUTARY_SERVICES:-target/services}
 # Always these, and always of the whole workspace, so that nothing is compiled twice. .ci/run lints with the same.
 features=tributary/cluster,tributary-backends/conformance,tributary-pipeline/services
 targets=(--lib --test kafka --test cql --test e2e)
-short=
-if [ "${1:-}" = --short ]; then
-    short=yes
-    shift
-fi
 
 # Tells all servers the same at once.
 all() {
@@ -46,7 +41,9 @@ wait "$fetching"
 trap finish EXIT
 begun=$SECONDS
 all start
-echo "cluster.sh: the servers took $((SECONDS - begun)) s to start"
+took=$((SECONDS - begun))
+echo "cluster.sh: the servers took $took s to start"
+[ "$took" -lt 60 ] || { echo "cluster.sh: that is too long" >&2; exit 1; }
 for service in "${services[@]}"; do
     while IFS= read -r variable; do export "${variable?}"; done <"$places/$service/env"
 done
@@ -58,9 +55,8 @@ run --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
 # The binary: everything that holds on one machine, and fleets of processes. They wait for sessions and leases that end more
 # than they compute, so many go on at once.
 export TRIBUTARY_TEST_WORLD=cluster
-if [ -n "$short" ]; then
-    run --test e2e -- --test-threads=2 fleet::processes fleet::keys fleet::traces "$@"
-    exit
-fi
 run --test e2e -- --test-threads=4 "$@"
-[ $# -gt 0 ] || run --test e2e -- --ignored fleet::lag
+[ $# -eq 0 ] || exit 0
+# These compare seconds, so nothing else goes on meanwhile.
+run --test e2e -- --ignored fleet::lag
+tests/alerts.sh --fire

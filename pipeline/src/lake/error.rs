@@ -122,6 +122,10 @@ pub(super) fn refusal(error: &object_store::Error) -> Option<String> {
             "the store's endpoint is http://, which everybody on the way can read: make it https://, or set \
              AWS_ALLOW_HTTP=true (GOOGLE_…, AZURE_…)"
         }
+        _ if says(&["invalid peer certificate"]) => {
+            "the store's certificate is not to be trusted: renew it if it has expired; if an authority of your own signed it, \
+             name that authority's file in SSL_CERT_FILE"
+        }
         _ if says(&["169.254.169.254", "metadata.google.internal"]) => {
             "there are no credentials for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (GOOGLE_…, \
              AZURE_…), or run where the machine has a role"
@@ -181,6 +185,13 @@ mod tests {
         let refusal = refusal(&denied).unwrap();
         assert!(refusal.contains("AWS_ACCESS_KEY_ID"), "{refusal}");
         assert!(refusal.ends_with("InvalidAccessKeyId: So it is.)"), "{refusal}");
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_trusts_is_for_the_operator() {
+        let source = std::io::Error::other("invalid peer certificate: certificate expired");
+        let refusal = refusal(&object_store::Error::Generic { store: "S3", source: Box::new(source) }).unwrap();
+        assert!(refusal.contains("renew") && refusal.contains("SSL_CERT_FILE"), "{refusal}");
     }
 
     #[test]

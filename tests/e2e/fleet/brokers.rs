@@ -1,8 +1,9 @@
-//! Several brokers, of which one at a time is dead: appends go on, and nothing acknowledged was on it alone.
+//! Several brokers, of which one at a time is dead: appends go on, and nothing acknowledged was on it alone. And a topic
+//! that somebody has given more partitions.
 
 use super::Fleet;
 use crate::{
-    harness::Server,
+    harness::{Server, Servers, finish},
     writers::{Work, Writer},
 };
 use std::time::Duration;
@@ -47,5 +48,32 @@ async fn one_of_three_brokers_may_die() {
     }
     for process in &processes {
         process.until_ready().await;
+    }
+}
+
+/// What runs goes on with the partitions that were written down, and says it; whoever starts then is told what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_partitions_than_were_written_down() {
+    let properties = "topic.metadata.refresh.interval.ms=500".to_owned();
+    let mut fleet = Fleet::on(Servers::new().with("TRIBUTARY_KAFKA_PROPERTY", properties)).await;
+    let processes = [fleet.serve().await, fleet.pipeline().await, fleet.pipeline().await];
+    let clients = fleet.clients(&processes[..1]);
+    let work = Work::start(Writer::four(11), &clients);
+    let complaints = fleet.complaints();
+    let records = format!("{}records", fleet.setting("TRIBUTARY_KAFKA_PREFIX"));
+    fleet.kafka_tool("TopicCommand", &["--alter", "--topic", &records, "--partitions", "6"]).await;
+    for process in &processes {
+        process.until_ready().await;
+    }
+    fleet.until_complaints(complaints + 1).await;
+    let refused = finish(fleet.command("serve --listen 127.0.0.1:0 --admin 127.0.0.1:0")).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for word in ["records has 6 partitions, 4 are configured", "--kafka-prefix"] {
+        assert!(refused.err.contains(word), "{refused:?}");
+    }
+    let writers = work.finish().await;
+    fleet.check(&clients, &writers).await;
+    for process in &processes {
+        assert!(process.is_ready().await, "{} can do all that it could", process.role);
     }
 }

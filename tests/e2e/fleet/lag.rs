@@ -12,11 +12,7 @@ use crate::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Batches, each of 1,000 records of about 3 KB, which are many chunks of a lane, and the time between two.
 const BATCHES: u32 = 40;
@@ -32,19 +28,11 @@ impl Fleet {
         finish(self.command("lag --json")).await.ok().json()
     }
 
-    fn setting(&self, name: &str) -> &str {
-        let found = self.servers.environment().iter().find(|(known, _)| *known == name);
-        &found.unwrap_or_else(|| panic!("{name} is set")).1
-    }
-
     /// The sum of the column LAG for the group `lanes`, of Kafka's own tool.
     async fn lag_by_kafka(&self) -> u64 {
         let group = format!("{}lanes", self.setting("TRIBUTARY_KAFKA_PREFIX"));
-        let jars: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/services/fetched/kafka-4.1.1/*");
-        let mut tool = Command::new("java");
-        tool.arg("-cp").arg(jars).arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
-        tool.args(["--bootstrap-server", self.setting("TRIBUTARY_KAFKA"), "--describe", "--group", &group]);
-        let described = finish(tool).await.ok().out;
+        let described =
+            self.kafka_tool("consumer.group.ConsumerGroupCommand", &["--describe", "--group", &group]).await;
         let mut column = None;
         let mut sum = 0;
         for line in described.lines() {

@@ -2,6 +2,7 @@
 //! of them: what was acknowledged is in the lake once and in its last version, every batch ends, `lake check` passes,
 //! and nobody says the same thing a million times.
 
+mod access;
 mod alerts;
 mod brokers;
 mod job;
@@ -11,6 +12,10 @@ mod process;
 mod processes;
 mod proxy;
 mod servers;
+mod store;
+#[expect(dead_code, reason = "the tests of the lake use more of it")]
+#[path = "../../services/store_proxy.rs"]
+mod store_proxy;
 mod traces;
 
 use crate::{
@@ -69,6 +74,12 @@ impl Fleet {
         command
     }
 
+    /// An environment variable that overrules the fleet's, for what is started from now on.
+    fn also(&mut self, name: &'static str, value: String) {
+        let servers = std::mem::take(&mut self.servers);
+        self.servers = servers.with(name, value);
+    }
+
     /// Starts an API and waits until it is ready.
     async fn serve(&mut self) -> Process {
         self.start("serve", "127.0.0.1:0", Environment::new()).await
@@ -108,6 +119,19 @@ impl Fleet {
     /// Its URL, with a slash at the end.
     fn lake(&self) -> &str {
         self.servers.get("TRIBUTARY_LAKE").expect("a lake")
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        self.servers.get(name).unwrap_or_else(|| panic!("{name} is set"))
+    }
+
+    /// What one of Kafka's own tools says.
+    async fn kafka_tool(&self, class: &str, args: &[&str]) -> String {
+        let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/services/fetched/kafka-4.1.1/*");
+        let mut tool = Command::new("java");
+        tool.arg("-cp").arg(jars).arg(format!("org.apache.kafka.tools.{class}"));
+        tool.args(["--bootstrap-server", self.setting("TRIBUTARY_KAFKA")]).args(args);
+        finish(tool).await.ok().out
     }
 
     fn scan(&self) -> String {
@@ -157,10 +181,11 @@ impl Fleet {
 
 /// Has DuckDB read this lake from another S3 server than the others.
 fn read_from(endpoint: &str, lake: &str) {
-    let (name, endpoint) = (lake.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), endpoint.replace("http://", ""));
+    let name = lake.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let endpoint = endpoint.trim_start_matches("http://");
     let variable = |name: &str| std::env::var(name).expect("set for the tests");
     query(&format!(
-        "CREATE SECRET {name} (TYPE s3, SCOPE '{lake}', KEY_ID '{}', SECRET '{}', REGION '{}', ENDPOINT '{endpoint}', \
+        "CREATE OR REPLACE SECRET {name} (TYPE s3, SCOPE '{lake}', KEY_ID '{}', SECRET '{}', REGION '{}', ENDPOINT '{endpoint}', \
          URL_STYLE 'path', USE_SSL false)",
         variable("AWS_ACCESS_KEY_ID"),
         variable("AWS_SECRET_ACCESS_KEY"),

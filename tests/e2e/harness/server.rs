@@ -31,6 +31,13 @@ impl Server {
         self.environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     }
 
+    /// Starts it with the data that it has, and other settings than before.
+    pub async fn change(&mut self, settings: Vec<(&'static str, String)>) {
+        self.kill().await;
+        self.settings = settings;
+        self.again().await;
+    }
+
     /// SIGKILL.
     pub async fn kill(&self) {
         self.told("kill").await;

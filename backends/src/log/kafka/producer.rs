@@ -132,7 +132,7 @@ impl Producer {
     }
 
     /// Whether it could append: the brokers let this client in, and the records' partitions are as many as were written
-    /// down, each with a leader. Blocks.
+    /// down, or more, each with a leader. Blocks.
     pub(super) fn check(&self) -> Result<(), LogError> {
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
         let name = &self.options.topic(Topic::Records);
@@ -141,8 +141,12 @@ impl Producer {
             metadata.map_err(|error| errors::unavailable("ask who leads the records' partitions", &error))?;
         let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
         let (has, configured) = (partitions.len(), self.options.partitions(Topic::Records) as usize);
-        if has != configured {
+        if has < configured {
             return Err(LogError::Unavailable(topics::grown(name, has, configured)));
+        }
+        // What runs goes on with those that were written down: if it said that it cannot, all processes would at once.
+        if has > configured {
+            self.reports.warn("grown", &topics::grown(name, has, configured));
         }
         match partitions.iter().find(|partition| partition.leader() < 0) {
             Some(partition) => {

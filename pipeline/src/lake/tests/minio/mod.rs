@@ -5,6 +5,8 @@ mod access;
 mod cut;
 mod duck;
 mod lost_answers;
+#[expect(dead_code, reason = "the tests of whole processes use more of it")]
+#[path = "../../../../../tests/services/store_proxy.rs"]
 mod proxy;
 mod races;
 mod restarts;

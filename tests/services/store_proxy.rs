@@ -1,4 +1,4 @@
-//! A proxy before the server that does harm to the requests it is told to: real HTTP on both sides.
+//! A proxy before an object store that does harm to the requests it is told to: real HTTP on both sides.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// What is done to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Harm {
+pub enum Harm {
     /// It is answered with this status and S3 error code, and does not reach the server.
     Answer(u16, &'static str),
     /// It reaches the server, and its answer is replaced.
@@ -54,36 +54,43 @@ struct Shared {
     seen: Mutex<Vec<(Method, String)>>,
 }
 
-pub(super) struct Proxy {
-    pub(super) url: String,
+/// Carries requests to one server.
+pub struct Proxy {
+    /// Its own URL.
+    pub url: String,
     shared: Arc<Shared>,
     _listening: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 impl Proxy {
     /// Listens on a port of its own; `to` is the server's URL.
-    pub(super) async fn start(to: &str) -> Self {
+    pub async fn start(to: &str) -> Self {
         let to = to.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let shared = Arc::<Shared>::default();
         let listening = tokio::spawn(listen(listener, to, shared.clone()));
         Self { url, shared, _listening: tokio_util::task::AbortOnDropHandle::new(listening) }
     }
 
     /// The next `times` requests of `method` with `part` in path or query are harmed.
-    pub(super) fn harm(&self, method: Method, part: &'static str, harm: Harm, times: usize) {
-        self.shared.rules.lock().unwrap().push(Rule { method, part, harm, times });
+    pub fn harm(&self, method: Method, part: &'static str, harm: Harm, times: usize) {
+        self.shared.rules.lock().expect("no panic").push(Rule { method, part, harm, times });
+    }
+
+    /// How many requests are still to be harmed.
+    pub fn left(&self) -> usize {
+        self.shared.rules.lock().expect("no panic").iter().map(|rule| rule.times).sum()
     }
 
     /// No more harm.
-    pub(super) fn heal(&self) {
-        self.shared.rules.lock().unwrap().clear();
+    pub fn heal(&self) {
+        self.shared.rules.lock().expect("no panic").clear();
     }
 
     /// How many requests of `method` with `part` in path or query have come.
-    pub(super) fn count(&self, method: &Method, part: &str) -> usize {
-        let seen = self.shared.seen.lock().unwrap();
+    pub fn count(&self, method: &Method, part: &str) -> usize {
+        let seen = self.shared.seen.lock().expect("no panic");
         seen.iter().filter(|(seen, target)| seen == method && target.contains(part)).count()
     }
 }
@@ -110,7 +117,7 @@ async fn pass(request: Request<Incoming>, to: String, shared: Arc<Shared>) -> io
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let target = head.uri.to_string();
     let harm = shared.harm_to(&head.method, &target);
-    shared.seen.lock().unwrap().push((head.method.clone(), target));
+    shared.seen.lock().expect("no panic").push((head.method.clone(), target));
     match harm {
         Some(Harm::Answer(status, code)) => return Ok(refusal(status, code)),
         Some(Harm::CutUpload) => {
@@ -142,7 +149,7 @@ async fn pass(request: Request<Incoming>, to: String, shared: Arc<Shared>) -> io
 
 impl Shared {
     fn harm_to(&self, method: &Method, target: &str) -> Option<Harm> {
-        let mut rules = self.rules.lock().unwrap();
+        let mut rules = self.rules.lock().expect("no panic");
         let mut rules = rules.iter_mut();
         let rule = rules.find(|rule| rule.times > 0 && rule.method == *method && target.contains(rule.part))?;
         rule.times -= 1;
@@ -166,6 +173,6 @@ fn refusal(status: u16, code: &str) -> Answer {
     let body =
         format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>The proxy says so.</Message></Error>");
     let mut answer = Response::new(whole(body.into()));
-    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
     answer
 }
