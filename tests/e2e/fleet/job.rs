@@ -11,7 +11,7 @@ use crate::{
     model::{Table, read, with_data},
 };
 use flate2::read::MultiGzDecoder;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 const FILE_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take at most until all of a file is in the lake.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(180);
+/// Kinds of faults, which all come in a job of this length.
+const KINDS: usize = 6;
+const LONG: Duration = Duration::from_secs(300);
 /// One record in so many is changed for the second time.
 const CHANGE_EVERY: usize = 20;
 
@@ -80,22 +83,27 @@ async fn deliver(place: &Path, file: &Path, url: &str, key: &str) {
 struct World {
     processes: Vec<Process>,
     backends: [Server; 3],
-    /// Between the last pipeline and each of the backends.
+    /// Between each of the backends and the processes that are behind them: an API and a pipeline.
     networks: [Proxy; 3],
     done: BTreeMap<&'static str, usize>,
 }
 
 impl World {
-    /// One fault after the other until told to stop; then all is well.
+    /// One fault after the other until told to stop; then all is well. Of ten, each kind has its share.
     async fn fail(&mut self, fleet: &mut Fleet, random: &mut StdRng, stop: &CancellationToken) {
+        let mut coming = Vec::new();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = sleep(Duration::from_millis(random.random_range(1_000..6_000))) => {}
                 () = stop.cancelled() => return,
             }
-            let name = match random.random_range(0..10) {
+            if coming.is_empty() {
+                coming.extend(0..10);
+                coming.shuffle(random);
+            }
+            let name = match coming.pop().unwrap_or_default() {
                 0..4 => self.kill_a_process(fleet, random).await,
-                4..6 => self.pause_a_pipeline(random).await,
+                4..6 => self.pause_a_process(random).await,
                 6 => self.fail_a_backend(random).await,
                 7 => self.pause_a_backend(random).await,
                 8 => self.cut_a_network(random).await,
@@ -113,12 +121,12 @@ impl World {
         "a process killed"
     }
 
-    async fn pause_a_pipeline(&mut self, random: &mut StdRng) -> &'static str {
-        let process = &self.processes[random.random_range(2..self.processes.len())];
+    async fn pause_a_process(&mut self, random: &mut StdRng) -> &'static str {
+        let process = &self.processes[random.random_range(0..self.processes.len())];
         process.signal("-STOP");
         sleep(Duration::from_millis(random.random_range(1_000..8_000))).await;
         process.signal("-CONT");
-        "a pipeline paused"
+        "a process paused"
     }
 
     async fn fail_a_backend(&mut self, random: &mut StdRng) -> &'static str {
@@ -151,7 +159,7 @@ async fn lose_the_index(fleet: &Fleet) -> &'static str {
     "the index lost"
 }
 
-/// Three backends, 2 × `serve`, 3 × `pipeline`, of which the last one has its backends behind proxies.
+/// Three backends, 2 × `serve`, 3 × `pipeline`, of each of which the last one has its backends behind proxies.
 async fn build() -> (Fleet, World) {
     let kafka_address = tokio::sync::watch::Sender::new(String::new());
     let to_kafka = Proxy::new(kafka_address.subscribe()).await;
@@ -174,7 +182,8 @@ async fn build() -> (Fleet, World) {
         ("AWS_ENDPOINT_URL", format!("http://{}", to_store.address)),
     ];
     let mut fleet = Fleet::on(servers).await;
-    let mut processes = vec![fleet.serve().await, fleet.serve().await, fleet.pipeline().await, fleet.pipeline().await];
+    let mut processes = vec![fleet.serve().await, fleet.start("serve", "127.0.0.1:0", behind.clone()).await];
+    processes.extend([fleet.pipeline().await, fleet.pipeline().await]);
     processes.push(fleet.start("pipeline", "", behind).await);
     let networks = [to_kafka, to_tables, to_store];
     (fleet, World { processes, backends, networks, done: BTreeMap::new() })
@@ -225,6 +234,10 @@ async fn the_whole_job_under_faults() {
     };
     tokio::join!(sending, world.fail(&mut fleet, &mut random, &stop));
     eprintln!("{} records sent twice in {:?} of {:?}", first.len(), begun.elapsed(), world.done);
+    if within >= LONG {
+        assert_eq!(world.done.len(), KINDS, "each kind of fault: {:?}", world.done);
+        assert!(world.networks.iter().any(|network| network.harmed() > 0), "a network that fails meets somebody");
+    }
     let settling = Instant::now();
     let batches = ended(&servers[0]).await;
     eprintln!("{:?} later all batches have ended: {batches:?}", settling.elapsed());
