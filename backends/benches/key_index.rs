@@ -96,7 +96,7 @@ async fn measure(tables: &dyn Tables, part: &IndexPart, mut keys: u64, mut versi
         // One record in twenty is an old one: looked up, and written at its new place.
         let mut entries = chunk(keys, version);
         let old: Vec<Identity> = (0..CHUNK / 20).map(|n| identity((n * 7_919 + version * 104_729) % keys)).collect();
-        assert!(tables.lookup(part, &old).await.unwrap().iter().all(Option::is_some));
+        assert!(tables.lookup(part, &old).await.unwrap().locations.iter().all(Option::is_some));
         let place = entries[0].1;
         entries.extend(old.into_iter().map(|identity| (identity, place)));
         tables.upsert(part, &entries).await.unwrap();
@@ -107,7 +107,7 @@ async fn measure(tables: &dyn Tables, part: &IndexPart, mut keys: u64, mut versi
     let timer = Timer::start();
     for n in 0..MEASURED {
         let old: Vec<Identity> = (0..CHUNK).map(|m| identity((m * 7_919 + n * 104_729) % keys)).collect();
-        assert!(tables.lookup(part, &old).await.unwrap().iter().all(Option::is_some));
+        assert!(tables.lookup(part, &old).await.unwrap().locations.iter().all(Option::is_some));
     }
     timer.report("look up, all old", CHUNK * MEASURED);
     (keys, version)

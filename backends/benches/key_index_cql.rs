@@ -62,14 +62,14 @@ async fn main() {
     let begun = start();
     for chunk in &chunks {
         let keys: Vec<_> = chunk.iter().map(|entry| entry.0).collect();
-        let found = tables.lookup(&part, &keys).await.unwrap();
+        let found = tables.lookup(&part, &keys).await.unwrap().locations;
         assert!(found.iter().flatten().eq(chunk.iter().map(|entry| &entry.1)));
     }
     report("look up keys that are there", keys, begun);
     let begun = start();
     for chunk in 0..keys / CHUNK {
         let absent: Vec<_> = (0..CHUNK).map(|n| entry(u64::MAX - chunk * CHUNK - n, 0).0).collect();
-        assert!(tables.lookup(&part, &absent).await.unwrap().iter().all(Option::is_none));
+        assert!(tables.lookup(&part, &absent).await.unwrap().locations.iter().all(Option::is_none));
     }
     report("look up keys that are not", keys, begun);
     let begun = start();

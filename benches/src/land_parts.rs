@@ -118,7 +118,7 @@ impl Steps {
         wanted.dedup();
         let found = self.tables.lookup(&self.part, &wanted).await?;
         let existing: IdentityMap<Location> =
-            wanted.into_iter().zip(found).filter_map(|(identity, found)| Some((identity, found?))).collect();
+            wanted.into_iter().zip(found.locations).filter_map(|(identity, found)| Some((identity, found?))).collect();
         Ok(resolve(seen, &existing))
     }
 

@@ -1,8 +1,30 @@
 //! The key index as something derived from the lake: brought up to a table, or rebuilt from it.
+//!
+//! **What a lane looks up is all there is.** An entry that is not found makes a second row, so a lane goes by what it found
+//! only when the part was complete at the lane's own table version the whole time ([`Found::complete_to`]
+//! (tributary_backends::tables::Found)). For that to be true, with lanes that are paused anywhere, with two that rebuild, and
+//! with a kill at any line, three things suffice:
+//!
+//! * *A watermark is set only by who knows that the part has all up to it*: who has just written an entry for each live row
+//!   ([`refill`]), or what came since a watermark that was there ([`add_since`]), or its own commit on top of the
+//!   version to which it had brought the part or found it brought.
+//! * *What is dropped takes its watermark along.* `clear` begins another generation without one; what somebody still writes
+//!   to the last generation, entries or watermark, is seen by nobody. So a part that is being filled, or whose filling was
+//!   cut off by a kill, has no watermark until whoever fills it has come to the end. Of two that fill a generation each
+//!   writes all of it; of two that drop, the first one's filling goes where nobody looks.
+//! * *A look-up is of one generation*, with the watermark that this one had before the first key was read.
+//!
+//! Within a generation entries are only added, and the newest table version of each stays, so late writes and watermarks that
+//! come late, and so are low, change nothing: whoever reads one adds what came since. A lane that finds no watermark
+//! fills the part itself. A lane that has looked up, and is paused until the part was dropped ten times over, still knows what
+//! was true of its version; the commit, which is created once, tells whether that one is still the newest.
+//!
+//! A process knows which generation it writes to by its last look. So it has one task for a part at a time: a lane's begins
+//! when the one before it has ended (`consumer`), and in a process that runs commands the lanes rest meanwhile.
 
 use crate::{
     filter::SeenFilter,
-    lake::{KeyRow, Lake, LakeError, Table, TableCommit},
+    lake::{KeyRow, Lake, Table},
     lane_table::TxnNames,
     metrics::Metrics,
     trouble::Trouble,
@@ -13,8 +35,6 @@ use tributary_schemas::identity::Identity;
 
 /// Entries written at once while a part is rebuilt: a few MB.
 const SLICE: usize = 50_000;
-/// Commits of others that may come before one of ours. A lane commits a few times a second, and each try takes no longer.
-const RACES: u32 = 100;
 
 /// Brings a part up to the table's newest version, from its watermark where that can be trusted and from nothing where
 /// it cannot, and gives the filter of all its identities.
@@ -44,13 +64,14 @@ pub(crate) async fn catch_up(
             }
         }
         let (live, version) = (live_rows(table, part.lane), table.version());
-        let (filter, entries) = scan(tables, part, live).await?;
-        if entries == live {
+        let (filter, entries, complete_to) = scan(tables, part, live).await?;
+        let is_complete = complete_to.is_some_and(|to| to >= version);
+        if is_complete && entries == live {
             return Ok(filter);
         }
         table.refresh().await?;
-        if table.version() != version {
-            // Another owner is at work still.
+        if !is_complete || table.version() != version {
+            // Somebody rebuilds it, or another owner is at work still.
             continue;
         }
         tracing::warn!(?part, entries, live, "the index has not one entry for each live row");
@@ -129,39 +150,24 @@ async fn add_since(
     Ok(())
 }
 
-async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(SeenFilter, u64), Trouble> {
+/// The filter of all identities of a part, how many there are, and up to which version they are complete.
+async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(SeenFilter, u64, Option<u64>), Trouble> {
     let mut filter = SeenFilter::with_capacity(usize::try_from(expected).unwrap_or_default());
     let mut entries = 0;
     let mut keep = |slice: &[(Identity, Location)]| {
         entries += slice.len() as u64;
         slice.iter().for_each(|(identity, _)| filter.insert(identity));
     };
-    tables.scan(part, &mut keep).await?;
-    Ok((filter, entries))
+    let complete_to = tables.scan(part, &mut keep).await?;
+    Ok((filter, entries, complete_to))
 }
 
 /// Drops a part and reads it back from the lake. A crash in between leaves a part without a watermark, which is filled
 /// again.
-///
-/// An owner that has been taken for dead may still read the part while entries are missing from it. Therefore an
-/// empty commit comes first: whatever that owner resolves now, it resolves for a version that is no longer the newest.
 async fn rebuild(tables: &dyn Tables, table: &mut Table, part: &IndexPart) -> Result<u64, Trouble> {
-    fence(table).await?;
     tables.clear(part).await?;
+    table.refresh().await?;
     refill(tables, table, part).await
-}
-
-/// Commits nothing, so that what was resolved before is no longer resolved for the newest version. Others commit all the
-/// time, and each of them may come first.
-async fn fence(table: &mut Table) -> Result<(), LakeError> {
-    let mut lost = 0;
-    loop {
-        table.refresh().await?;
-        match table.commit(TableCommit::default()).await {
-            Err(LakeError::Conflict(_)) if lost < RACES => lost += 1,
-            ended => return ended.map(drop),
-        }
-    }
 }
 
 /// Writes an entry for each live row, file by file, and then the watermark; how many.

@@ -128,6 +128,10 @@ impl LaneTable {
                     ready = None;
                     wait.pause(trouble).await?;
                 }
+                Err(Attempt::Incomplete(reason)) => {
+                    ready = None;
+                    tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                }
                 Err(Attempt::Conflict(reason)) => {
                     let before = self.table.txns().clone();
                     let moved_on = self.moved_on(version).await?;
@@ -148,7 +152,7 @@ impl LaneTable {
                     continue;
                 }
             }
-            // The answer may have been lost on its way: look at what the table says now.
+            // The answer may have been lost on its way, or the index is behind: look at what the table says now.
             self.moved_on(version).await?;
         }
     }
@@ -214,13 +218,13 @@ impl LaneTable {
             return Ok(IdentityMap::default());
         }
         let found = self.context.tables.lookup(&self.part, &wanted).await.map_err(Attempt::trouble)?;
-        let watermark = self.context.tables.watermark(&self.part).await.map_err(Attempt::trouble)?;
-        if watermark != Some(self.table.version()) {
+        if found.complete_to != Some(self.table.version()) {
             // Another owner has moved the index, or is building it anew: what was found may lack something.
-            return Err(Attempt::Conflict(format!("the index stands at {watermark:?}, not at this version")));
+            let reason = format!("the index is complete up to {:?}, and not to this version", found.complete_to);
+            return Err(Attempt::Incomplete(reason));
         }
         let existing: IdentityMap<Location> =
-            wanted.into_iter().zip(found).filter_map(|(identity, found)| Some((identity, found?))).collect();
+            wanted.into_iter().zip(found.locations).filter_map(|(identity, found)| Some((identity, found?))).collect();
         if let Some(stale) = existing.values().find(|row| self.table.file(&row.file).is_none()) {
             return Err(Attempt::Conflict(format!("the index points into file {}, which is not live", stale.file)));
         }
@@ -348,6 +352,8 @@ async fn within_the_log(context: &Context, table: &Table, lane: u32, names: &Txn
 enum Attempt {
     /// Refresh, and look at what the table says.
     Conflict(String),
+    /// The index was not all there while it was asked.
+    Incomplete(String),
     /// A backend's fault.
     Trouble(Trouble),
 }

@@ -173,6 +173,16 @@ pub struct Location {
     pub table_version: u64,
 }
 
+/// What a look-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// In the order of the keys.
+    pub locations: Vec<Option<Location>>,
+    /// The part's watermark before the first key was read, when nothing was dropped from then until the last one was: what
+    /// has no location is in no version of the table up to this one. `None` when nobody says what the part has.
+    pub complete_to: Option<u64>,
+}
+
 /// API keys.
 #[async_trait]
 pub trait Keys {
@@ -243,22 +253,26 @@ pub trait Idempotency {
 }
 
 /// The key index: never asked key by key.
+///
+/// Of one process, one task at a time writes to a part; of several processes, any number may.
 #[async_trait]
 pub trait KeyIndex {
-    /// Locations of `keys`, in their order.
-    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Vec<Option<Location>>, TablesError>;
+    /// Where `keys` are, and how far that can be relied on.
+    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Found, TablesError>;
     /// Writes locations; an entry with a higher `table_version` that is already there stays.
     async fn upsert(&self, part: &IndexPart, entries: &[(Identity, Location)]) -> Result<(), TablesError>;
     /// The table version up to which the part is known to be complete.
     async fn watermark(&self, part: &IndexPart) -> Result<Option<u64>, TablesError>;
-    /// Moves it, after the writes that it speaks of.
+    /// Moves it, after the writes that it speaks of. When the part was dropped since the caller last looked, it says
+    /// nothing about what is there now.
     async fn set_watermark(&self, part: &IndexPart, table_version: u64) -> Result<(), TablesError>;
-    /// All entries of the part, in slices, in key order.
+    /// All entries of the part, in slices, in key order. Returns up to which version they are complete, as
+    /// [`Found::complete_to`].
     async fn scan(
         &self,
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
-    ) -> Result<(), TablesError>;
+    ) -> Result<Option<u64>, TablesError>;
     /// Drops the part: entries and watermark.
     async fn clear(&self, part: &IndexPart) -> Result<(), TablesError>;
 }

@@ -89,7 +89,7 @@ async fn check(tables: &dyn Tables, caller: u64, count: u64) {
         let wanted = if n % 3 == 0 { Reservation::Fresh } else { Reservation::Stored(id.into_bytes()) };
         assert_eq!(again, wanted);
         let keys: Vec<_> = entries(n).into_iter().map(|entry| entry.0).collect();
-        let found = tables.lookup(&part(caller), &keys).await.unwrap();
+        let found = tables.lookup(&part(caller), &keys).await.unwrap().locations;
         assert_eq!(found[0].unwrap().table_version, count, "the last one wins");
         assert!(found[1..].iter().flatten().eq(entries(n)[1..].iter().map(|entry| &entry.1)));
     }
@@ -205,12 +205,12 @@ async fn an_index_that_is_dropped_comes_back_empty() {
     let keys: Vec<_> = entries(7).into_iter().map(|entry| entry.0).collect();
     // Whoever comes first makes it anew, and whoever still believes in the old one is not believed.
     let found = until_available(async || other.lookup(&part(0), &keys).await).await;
-    assert!(found.iter().all(Option::is_none));
+    assert!(found.complete_to.is_none() && found.locations.iter().all(Option::is_none));
     assert_eq!(until_available(async || one.watermark(&part(0)).await).await, None);
     one.put_batch(row("w", "b", 1)).await.unwrap();
     until_available(async || one.upsert(&part(0), &entries(3)).await).await;
     one.set_watermark(&part(0), 3).await.unwrap();
     assert_eq!(other.watermark(&part(0)).await.unwrap(), Some(3));
     let found = other.lookup(&part(0), &keys[..1]).await.unwrap();
-    assert_eq!(found, [Some(entries(3)[0].1)], "a lower table version than before");
+    assert_eq!(found.locations, [Some(entries(3)[0].1)], "a lower table version than before");
 }

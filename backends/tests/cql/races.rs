@@ -183,12 +183,14 @@ async fn a_process_that_slept_through_a_rebuilding_says_nothing() {
     asleep.upsert(&part, &entries(6)).await.unwrap();
     asleep.set_watermark(&part, 6).await.unwrap();
     assert_eq!(awake.watermark(&part).await.unwrap(), None);
-    assert_eq!(awake.lookup(&part, &[Identity([1; 16])]).await.unwrap(), [None]);
+    let found = awake.lookup(&part, &[Identity([1; 16])]).await.unwrap();
+    assert_eq!((found.locations, found.complete_to), (vec![None], None));
     // A lower version than before, and the sleeper finds it.
     awake.upsert(&part, &entries(2)[..3]).await.unwrap();
     awake.set_watermark(&part, 2).await.unwrap();
     let keys = [1, 7].map(|n| Identity([n; 16]));
-    assert_eq!(asleep.lookup(&part, &keys).await.unwrap(), [Some(entries(2)[1].1), None]);
+    let found = asleep.lookup(&part, &keys).await.unwrap();
+    assert_eq!((found.locations, found.complete_to), (vec![Some(entries(2)[1].1), None], Some(2)));
     assert_eq!(asleep.watermark(&part).await.unwrap(), Some(2));
     // All begin the first generation of another part at once, and agree.
     let part = IndexPart { workspace: "v".to_owned(), lane: 0 };

@@ -201,7 +201,7 @@ async fn newest_versions(
             let part = IndexPart { workspace: workspace.to_owned(), lane };
             let keys: Vec<Identity> = letters.iter().map(|(_, record)| record.identity).collect();
             let found = tables.lookup(&part, &keys).await?;
-            for ((id, record), found) in letters.into_iter().zip(found) {
+            for ((id, record), found) in letters.into_iter().zip(found.locations) {
                 let landed =
                     found.map(|row| Version { offset: row.version, landed: true, same: row.digest == record.digest });
                 let waits = waiting.get(&record.identity).map(|(offset, digest)| Version {

@@ -102,6 +102,24 @@ async fn an_index_that_does_not_agree_is_rebuilt_from_the_lake() {
     world.assert_exact().await;
 }
 
+/// The keys are read while a rebuilding is half done, and by the time of the answer the watermark is what it was before: what
+/// was not found then is not new.
+#[tokio::test]
+async fn what_is_looked_up_amid_a_rebuilding_makes_no_second_rows() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    let records = |content| (0..20).map(|who| rec(who, content)).collect::<Vec<_>>();
+    let fate = Fate::immortal();
+    world.send("a", &records(1));
+    world.run(&world.process(quick(100), &fate), &fate).await.unwrap();
+    world.send("b", &records(2));
+    fate.rebuild_at_the_next_lookup();
+    let process = world.process(quick(100), &fate);
+    world.run(&process, &fate).await.unwrap();
+    world.assert_exact().await;
+    assert_eq!(process.metrics.records("overwritten"), 20);
+    assert_eq!(process.metrics.index_rebuilds.get(), 0, "there was nothing to repair");
+}
+
 fn panics(
     _: Arc<Context>,
     _: Box<dyn PartitionReader>,

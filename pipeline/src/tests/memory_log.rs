@@ -54,11 +54,16 @@ impl Stored {
 
     /// Until the partition's committed offset is its end.
     pub(crate) async fn drained(&self, topic: Topic, partition: u32) {
+        self.until(|| self.committed(topic, partition) >= self.all(topic, partition).len() as i64).await;
+    }
+
+    /// Until something has become true that messages and commits change.
+    pub(crate) async fn until(&self, is_true: impl Fn() -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.committed(topic, partition) >= self.all(topic, partition).len() as i64 {
+            if is_true() {
                 return;
             }
             changed.await;

@@ -7,5 +7,7 @@ mod memory_log;
 pub(crate) mod mortal;
 mod overdue;
 mod readiness;
+#[cfg(feature = "services")]
+mod rebuilding;
 pub(crate) mod small_world;
 mod whole;

@@ -24,6 +24,8 @@ struct Inner {
     /// Calls that fail with "unavailable" before that.
     away: AtomicU64,
     faults: Mutex<u64>,
+    /// The next look-up finds its part being rebuilt.
+    rebuilding: std::sync::atomic::AtomicBool,
     /// A workspace whose index cannot be finished at the moment.
     held: watch::Sender<Option<String>>,
 }
@@ -56,6 +58,12 @@ impl Fate {
     /// Holds up every chunk of the workspace behind its commit, until another one is named or none.
     pub(crate) fn hold(&self, workspace: Option<&str>) {
         self.0.held.send_replace(workspace.map(str::to_owned));
+    }
+
+    /// Another process drops the part of the next look-up and has filled half of it when the keys are read, and all of it
+    /// when the answer comes.
+    pub(crate) fn rebuild_at_the_next_lookup(&self) {
+        self.0.rebuilding.store(true, Ordering::SeqCst);
     }
 
     async fn held(&self, workspace: &str) {
@@ -96,6 +104,19 @@ pub(crate) struct MortalTables {
     pub(crate) fate: Fate,
 }
 
+impl MortalTables {
+    async fn lookup_amid_rebuilding(&self, part: &IndexPart, keys: &[Identity]) -> Result<Found, TablesError> {
+        let mut all = Vec::new();
+        let version = self.tables.scan(part, &mut |slice| all.extend_from_slice(slice)).await?;
+        self.tables.clear(part).await?;
+        self.tables.upsert(part, &all[..all.len() / 2]).await?;
+        let found = self.tables.lookup(part, keys).await?;
+        self.tables.upsert(part, &all).await?;
+        self.tables.set_watermark(part, version.expect("it was complete")).await?;
+        Ok(found)
+    }
+}
+
 macro_rules! fated {
     ($self:ident, $call:expr) => {
         match $self.fate.judge() {
@@ -112,7 +133,10 @@ macro_rules! fated {
 
 #[async_trait]
 impl KeyIndex for MortalTables {
-    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Vec<Option<Location>>, TablesError> {
+    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Found, TablesError> {
+        if self.fate.0.rebuilding.swap(false, Ordering::SeqCst) {
+            return self.lookup_amid_rebuilding(part, keys).await;
+        }
         fated!(self, self.tables.lookup(part, keys))
     }
     async fn upsert(&self, part: &IndexPart, entries: &[(Identity, Location)]) -> Result<(), TablesError> {
@@ -129,7 +153,7 @@ impl KeyIndex for MortalTables {
         &self,
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
-    ) -> Result<(), TablesError> {
+    ) -> Result<Option<u64>, TablesError> {
         fated!(self, self.tables.scan(part, each))
     }
     async fn clear(&self, part: &IndexPart) -> Result<(), TablesError> {

@@ -16,6 +16,7 @@ pub async fn run(factory: &dyn Factory) {
     moves_the_watermark(factory).await;
     scans_in_key_order(factory).await;
     clears(factory).await;
+    what_is_half_there_never_goes_for_all(factory).await;
 }
 
 fn part(workspace: &str, lane: u32) -> IndexPart {
@@ -51,14 +52,14 @@ async fn looks_up_in_the_order_asked(factory: &dyn Factory) {
     let place = factory.place().await;
     let (tables, part) = (place.open().await, part("w", 0));
     let asked = [5, 1_000, 2, 5, 999].map(identity);
-    assert_eq!(tables.lookup(&part, &asked).await.unwrap(), [None; 5]);
+    assert_eq!(tables.lookup(&part, &asked).await.unwrap().locations, [None; 5]);
     tables.upsert(&part, &entries(0..1_000, 3)).await.unwrap();
     tables.upsert(&part, &[]).await.unwrap();
     let found = [Some(location(5, 3)), None, Some(location(2, 3)), Some(location(5, 3)), Some(location(999, 3))];
-    assert_eq!(tables.lookup(&part, &asked).await.unwrap(), found);
-    assert_eq!(tables.lookup(&part, &[]).await.unwrap(), []);
+    assert_eq!(tables.lookup(&part, &asked).await.unwrap().locations, found);
+    assert_eq!(tables.lookup(&part, &[]).await.unwrap().locations, []);
     let tables = reopen(&*place, tables).await;
-    assert_eq!(tables.lookup(&part, &asked).await.unwrap(), found);
+    assert_eq!(tables.lookup(&part, &asked).await.unwrap().locations, found);
 }
 
 async fn the_last_table_version_wins(factory: &dyn Factory) {
@@ -73,7 +74,7 @@ async fn the_last_table_version_wins(factory: &dyn Factory) {
     let late = [(identity(1), location(10, 4)), (identity(2), location(22, 6)), (identity(4), location(40, 6))];
     tables.upsert(&part, &late).await.unwrap();
     tables.upsert(&part, &[(identity(3), location(30, 5))]).await.unwrap();
-    let found = tables.lookup(&part, &[1, 2, 3, 4, 5].map(identity)).await.unwrap();
+    let found = tables.lookup(&part, &[1, 2, 3, 4, 5].map(identity)).await.unwrap().locations;
     let won = [Some(location(1, 5)), Some(location(20, 7)), Some(location(30, 5)), Some(location(40, 6)), None];
     assert_eq!(found, won);
 }
@@ -138,4 +139,36 @@ async fn clears(factory: &dyn Factory) {
     let tables = reopen(&*place, tables).await;
     assert_eq!(all(&*tables, &part).await, entries([1], 2));
     assert_eq!(tables.watermark(&part).await.unwrap(), None);
+}
+
+/// While a part is dropped and filled again, whoever looks finds all of it, or is told that nobody says so.
+async fn what_is_half_there_never_goes_for_all(factory: &dyn Factory) {
+    let place = factory.place().await;
+    let (tables, part) = (place.open().await, part("w", 0));
+    let all = entries(0..300, 1);
+    let keys: Vec<_> = all.iter().map(|entry| entry.0).collect();
+    let rebuild = async {
+        for _ in 0..20 {
+            tables.clear(&part).await.unwrap();
+            tables.upsert(&part, &all[..100]).await.unwrap();
+            tables.upsert(&part, &all[100..]).await.unwrap();
+            tables.set_watermark(&part, 1).await.unwrap();
+        }
+    };
+    let look = async {
+        loop {
+            let found = tables.lookup(&part, &keys).await.unwrap();
+            assert!(found.complete_to.is_none() || found.locations.iter().all(Option::is_some), "{found:?}");
+            let mut count = 0;
+            let complete_to = tables.scan(&part, &mut |slice| count += slice.len()).await.unwrap();
+            assert!(complete_to.is_none() || count == all.len(), "{count} entries, complete to {complete_to:?}");
+        }
+    };
+    tokio::select! {
+        () = rebuild => {}
+        () = look => {}
+    }
+    let found = tables.lookup(&part, &keys).await.unwrap();
+    assert_eq!(found.complete_to, Some(1));
+    assert!(found.locations.iter().eq(all.iter().map(|entry| Some(entry.1)).collect::<Vec<_>>().iter()));
 }

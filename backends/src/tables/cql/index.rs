@@ -10,8 +10,12 @@
 //! **Generations.** A row that was dropped leaves a tombstone with the time of the drop, under which the table versions of
 //! a rebuilt index would vanish. So a part's entries belong to a generation, a random id, and `clear` begins another
 //! before it drops the partitions of the last one. What a process that does not know this yet goes on writing goes to
-//! where nobody looks, and a watermark says of which generation it is, so its own cannot speak for the new one. A lookup
-//! ends by asking whether the generation is still the same.
+//! where nobody looks, and a watermark says of which generation it is, so its own cannot speak for the new one.
+//!
+//! **A look-up** reads generation and watermark first, then the keys, and then the generation again. The same: the
+//! watermark was there before the keys were read, and they were not dropped meanwhile, for what is dropped is no longer
+//! the part's generation by then. Another one: all of it once more. So what was found in a generation that somebody is
+//! still filling never goes for complete, whenever that ends. The same holds for a scan.
 //!
 //! **Growth.** A new part has [`BITS`]; `clear`, which comes before each rebuilding, estimates the number of entries and
 //! gives the next generation as many partitions as that takes.
@@ -22,7 +26,7 @@ use super::{
     layout::{self, Generation, Part},
     turns::Turns,
 };
-use crate::tables::{IndexPart, Location, keep_winners};
+use crate::tables::{Found, IndexPart, Location, keep_winners};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{
     response::query_result::QueryResult,
@@ -96,29 +100,26 @@ impl Index {
         })
     }
 
-    /// Locations of `keys`, in their order.
+    /// Where `keys` are, and up to which table version that is all there is.
     pub(super) async fn lookup(
         &self,
         cluster: &Cluster,
         part: &IndexPart,
         keys: &[Identity],
-    ) -> Result<Vec<Option<Location>>, Failure> {
+    ) -> Result<Found, Failure> {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|&at| keys[at]);
-        let mut generation = match self.known(part) {
-            Some(known) => Some(known),
-            None => self.read_part(cluster, part).await?.generation,
-        };
+        let mut before = self.read_part(cluster, part).await?;
         loop {
-            let found = match generation {
+            let locations = match before.generation {
                 Some(generation) => self.find(cluster, generation, keys, &order).await?,
                 None => vec![None; keys.len()],
             };
-            let now = self.read_part(cluster, part).await?.generation;
-            if now == generation {
-                return Ok(found);
+            let after = self.read_part(cluster, part).await?;
+            if after.generation == before.generation {
+                return Ok(Found { locations, complete_to: before.watermark });
             }
-            generation = now;
+            before = after;
         }
     }
 
@@ -183,8 +184,9 @@ impl Index {
         cluster: &Cluster,
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [Entry]) + Send),
-    ) -> Result<(), Failure> {
-        let Some(generation) = self.read_part(cluster, part).await?.generation else { return Ok(()) };
+    ) -> Result<Option<u64>, Failure> {
+        let before = self.read_part(cluster, part).await?;
+        let Some(generation) = before.generation else { return Ok(None) };
         let first = (0..generation.buckets()).map(|bucket| cluster.page(&self.scan, (generation.id, bucket), None));
         let mut first = std::pin::pin!(stream::iter(first).buffered(AHEAD));
         for bucket in 0..generation.buckets() {
@@ -198,7 +200,8 @@ impl Index {
                 (page, next) = cluster.page(&self.scan, (generation.id, bucket), Some(state)).await?;
             }
         }
-        Ok(())
+        let after = self.read_part(cluster, part).await?;
+        Ok(before.watermark.filter(|_| after.generation == before.generation))
     }
 
     /// Begins another generation and drops the last one, and what an earlier call did not come to drop.

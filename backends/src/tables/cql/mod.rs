@@ -35,8 +35,8 @@ pub use options::Options;
 pub use tls::Tls;
 
 use super::{
-    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Hold, Idempotency, IndexPart, KeyIndex,
-    Keys, Location, Reservation, Settings, Tables, TablesError,
+    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Found, Hold, Idempotency, IndexPart,
+    KeyIndex, Keys, Location, Reservation, Settings, Tables, TablesError,
 };
 use async_trait::async_trait;
 use cluster::Cluster;
@@ -223,7 +223,7 @@ impl Idempotency for Cql {
 
 #[async_trait]
 impl KeyIndex for Cql {
-    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Vec<Option<Location>>, TablesError> {
+    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Found, TablesError> {
         index!(self, self.index.lookup(&self.cluster, part, keys))
     }
 
@@ -243,7 +243,7 @@ impl KeyIndex for Cql {
         &self,
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
-    ) -> Result<(), TablesError> {
+    ) -> Result<Option<u64>, TablesError> {
         match self.index.scan(&self.cluster, part, each).await {
             // What was given cannot be taken back, so it is for the caller to begin again.
             Err(Failure::Missing(why)) => {

@@ -31,8 +31,8 @@ mod state;
 mod tests;
 
 use super::{
-    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Hold, Idempotency, IndexPart, KeyIndex,
-    Keys, Location, Reservation, Settings, Tables, TablesError,
+    ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Found, Hold, Idempotency, IndexPart,
+    KeyIndex, Keys, Location, Reservation, Settings, Tables, TablesError,
 };
 use async_trait::async_trait;
 use board::Notes;
@@ -260,7 +260,7 @@ impl Idempotency for Embedded {
 
 #[async_trait]
 impl KeyIndex for Embedded {
-    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Vec<Option<Location>>, TablesError> {
+    async fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Found, TablesError> {
         let (part, keys) = (part.clone(), keys.to_vec());
         self.index(move |index| index.lookup(&part, &keys)).await
     }
@@ -285,7 +285,7 @@ impl KeyIndex for Embedded {
         &self,
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
-    ) -> Result<(), TablesError> {
+    ) -> Result<Option<u64>, TablesError> {
         let part = part.clone();
         let (slices, mut ready) = tokio::sync::mpsc::channel(2);
         let reader = self.index(move |index| index.scan(&part, |slice| slices.blocking_send(slice).is_ok()));

@@ -12,8 +12,8 @@ use super::{
     failure::{Classified, stopped},
     space::Space,
 };
-use crate::tables::{IndexPart, Location, TablesError, keep_winners};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use crate::tables::{Found, IndexPart, Location, TablesError, keep_winners};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use layout::Meta;
 use std::{
     collections::HashMap,
@@ -105,17 +105,19 @@ impl Index {
         Ok(Part { number, meta: Mutex::new(meta) })
     }
 
-    /// Locations of `keys`, in their order.
-    pub(super) fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Vec<Option<Location>>, TablesError> {
-        let mut found = vec![None; keys.len()];
-        let Some(part) = self.part(part) else { return Ok(found) };
+    /// Where `keys` are, and up to which table version that is all there is.
+    pub(super) fn lookup(&self, part: &IndexPart, keys: &[Identity]) -> Result<Found, TablesError> {
+        let mut locations = vec![None; keys.len()];
+        let Some(part) = self.part(part) else { return Ok(Found { locations, complete_to: None }) };
+        // Held to the end, so that nothing is dropped meanwhile.
+        let meta = lock(&part.meta);
         // In key order, neighbours are in the same blocks.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|&at| keys[at]);
         for at in order {
-            found[at] = self.entry(part.number, &keys[at])?;
+            locations[at] = self.entry(part.number, &keys[at])?;
         }
-        Ok(found)
+        Ok(Found { locations, complete_to: meta.watermark })
     }
 
     /// Writes entries; one with a higher table version that is already there stays.
@@ -178,21 +180,31 @@ impl Index {
         Ok(())
     }
 
-    /// Gives all entries in key order, in slices, until `each` says that it wants no more.
-    pub(super) fn scan(&self, part: &IndexPart, mut each: impl FnMut(Vec<Entry>) -> bool) -> Result<(), TablesError> {
-        let Some(part) = self.part(part) else { return Ok(()) };
+    /// Gives all entries in key order, in slices, until `each` says that it wants no more; up to which table version they
+    /// are complete.
+    pub(super) fn scan(
+        &self,
+        part: &IndexPart,
+        mut each: impl FnMut(Vec<Entry>) -> bool,
+    ) -> Result<Option<u64>, TablesError> {
+        let Some(part) = self.part(part) else { return Ok(None) };
         let mut slice = Vec::with_capacity(SLICE);
-        for row in self.entries.range(entries_of(part.number)) {
+        // A watermark and the entries of the same moment: what is dropped afterwards is read all the same.
+        let (complete_to, snapshot) = {
+            let meta = lock(&part.meta);
+            (meta.watermark, self.db.snapshot())
+        };
+        for row in snapshot.range(&self.entries, entries_of(part.number)) {
             let (key, value) = row.into_inner().classified()?;
             slice.push((layout::identity_of(&key)?, layout::decode_location(&value)?));
             if slice.len() == SLICE && !each(std::mem::replace(&mut slice, Vec::with_capacity(SLICE))) {
-                return Ok(());
+                return Ok(None);
             }
         }
         if !slice.is_empty() {
             each(slice);
         }
-        Ok(())
+        Ok(complete_to)
     }
 
     /// Drops a part. Its watermark goes first: a part that is cut off half-way counts as unknown.

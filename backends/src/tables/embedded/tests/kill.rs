@@ -130,7 +130,7 @@ async fn assert_not_ahead(tables: &dyn Tables) {
     for version in 0..=watermark {
         let wanted = entries(version);
         let keys: Vec<_> = wanted.iter().map(|(identity, _)| *identity).collect();
-        let found = tables.lookup(&part(), &keys).await.unwrap();
+        let found = tables.lookup(&part(), &keys).await.unwrap().locations;
         assert!(found.iter().all(Option::is_some), "the watermark is {watermark}, and version {version} is not there");
     }
 }

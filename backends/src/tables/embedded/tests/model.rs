@@ -1,7 +1,7 @@
 //! Random operations, with reopening in between, against plain maps.
 
 use super::open;
-use crate::tables::{BatchPosition, BatchRow, IndexPart, Location, Tables};
+use crate::tables::{BatchPosition, BatchRow, Found, IndexPart, Location, Tables};
 use proptest::{collection::vec, prelude::*};
 use std::{collections::BTreeMap, sync::Arc};
 use tributary_schemas::{
@@ -175,12 +175,15 @@ async fn compare_index(tables: &dyn Tables, model: &Model) {
         let index = model.index.get(&lane).cloned().unwrap_or_default();
         let keys: Vec<_> = (0..20).map(|key| Identity([key; 16])).collect();
         let wanted: Vec<_> = (0..20).map(|key| index.get(&key).copied()).collect();
-        assert_eq!(tables.lookup(&part(lane), &keys).await.unwrap(), wanted);
+        let complete_to = model.watermarks.get(&lane).copied();
+        let found = Found { locations: wanted, complete_to };
+        assert_eq!(tables.lookup(&part(lane), &keys).await.unwrap(), found);
         let mut scanned = Vec::new();
-        tables.scan(&part(lane), &mut |slice| scanned.extend_from_slice(slice)).await.unwrap();
+        let scan = tables.scan(&part(lane), &mut |slice| scanned.extend_from_slice(slice)).await;
+        assert_eq!(scan.unwrap(), complete_to);
         let wanted: Vec<_> = index.iter().map(|(key, location)| (Identity([*key; 16]), *location)).collect();
         assert_eq!(scanned, wanted);
-        assert_eq!(tables.watermark(&part(lane)).await.unwrap(), model.watermarks.get(&lane).copied());
+        assert_eq!(tables.watermark(&part(lane)).await.unwrap(), complete_to);
     }
 }
 
