@@ -46,16 +46,6 @@ impl Outcomes {
     pub fn total(&self) -> u64 {
         self.landed + self.overwritten + self.unchanged + self.dead_lettered
     }
-
-    /// What was added since `earlier`, outcome by outcome.
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            landed: self.landed.saturating_sub(earlier.landed),
-            overwritten: self.overwritten.saturating_sub(earlier.overwritten),
-            unchanged: self.unchanged.saturating_sub(earlier.unchanged),
-            dead_lettered: self.dead_lettered.saturating_sub(earlier.dead_lettered),
-        }
-    }
 }
 
 impl AddAssign for Outcomes {

@@ -28,6 +28,15 @@ pub(crate) struct Lane {
     decoder: Option<RecordDecoder>,
 }
 
+/// A chunk of which everything is durable but its offsets.
+struct Landed {
+    /// The offset that they move to.
+    next: i64,
+    /// Its dead letters that no table counts: counted once nobody will read them again, so that another owner, or another
+    /// try, does not count them too. Their exact number is that of distinct offsets in the topic.
+    without_table: u64,
+}
+
 impl Lane {
     pub(crate) fn new(context: Arc<Context>, lane: u32) -> Self {
         Self { tables: OpenTables::new(context.clone(), lane), context, lane, decoder: None }
@@ -55,7 +64,7 @@ impl Lane {
             let traced = raw.messages.iter().any(|message| message.trace.is_some()).then_some(true);
             let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len(), traced);
             let landings = Landings::of(&raw.messages, self.lane, &span);
-            let next = tokio::select! {
+            let Landed { next, without_table } = tokio::select! {
                 biased;
                 landed = self.land(raw).instrument(span) => landed?,
                 failed = intake.read_ahead(&mut *reader) => match failed? {},
@@ -63,6 +72,7 @@ impl Lane {
             let context = &self.context;
             patiently!(context.patience, "committing offsets", reader.commit(next))?;
             crash::point("lane.after_offsets");
+            context.metrics.count("dead_lettered", without_table);
             landings.done();
             if !is_able {
                 // All that landing a chunk needs has been shown to work: tables, index, log.
@@ -79,13 +89,13 @@ impl Lane {
         Ok(reader.position() >= held.high)
     }
 
-    /// Everything that has to be durable before the offsets may move; the offset that they move to.
-    async fn land(&mut self, raw: RawChunk) -> Result<i64, Trouble> {
+    /// Everything that has to be durable before the offsets may move. Dead letters first.
+    async fn land(&mut self, raw: RawChunk) -> Result<Landed, Trouble> {
         self.context.metrics.chunk(raw.messages.len(), raw.bytes);
         let mut chunk = self.normalize(raw).await?;
-        self.put_aside(&chunk).await?;
+        self.context.dead_letter(&chunk.dead).await?;
         self.tables.land(std::mem::take(&mut chunk.tables)).await?;
-        Ok(chunk.next)
+        Ok(Landed { next: chunk.next, without_table: chunk.dead_without_table })
     }
 
     async fn normalize(&mut self, raw: RawChunk) -> Result<NormalizedChunk, Trouble> {
@@ -97,13 +107,5 @@ impl Lane {
         self.decoder = Some(decoder);
         self.context.metrics.stage("normalize", started.elapsed());
         chunk.map_err(|error| Trouble::Halt(error.to_string()))
-    }
-
-    /// Dead letters are durable before the offsets move. Those that no table counts are counted here, so that the
-    /// outcomes' sum is what was consumed; their exact number is that of distinct offsets in the topic.
-    async fn put_aside(&self, chunk: &NormalizedChunk) -> Result<(), Trouble> {
-        self.context.dead_letter(&chunk.dead).await?;
-        self.context.metrics.count("dead_lettered", chunk.dead_without_table);
-        Ok(())
     }
 }

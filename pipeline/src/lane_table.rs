@@ -27,6 +27,7 @@ use tributary_backends::{
     log::Topic,
     tables::{IndexPart, Location},
 };
+use uuid::Uuid;
 
 /// `txn` application ids of a lane: its position, and its exact counters.
 #[derive(Debug, Clone)]
@@ -88,8 +89,22 @@ pub(crate) struct LaneTable {
     filter: SeenFilter,
     /// Version of the table up to which the filter has every key.
     known: u64,
-    /// What of the table's counters the metrics have.
-    counted: Outcomes,
+}
+
+/// A commit that was put: what it counts for if it is in the table.
+struct Put {
+    version: u64,
+    id: Uuid,
+    outcomes: Outcomes,
+}
+
+/// How far a chunk has come.
+#[derive(Default)]
+struct Progress {
+    /// Resolved and written for the version that the table had, and not committed yet.
+    ready: Option<WrittenChunk>,
+    /// Commits of the chunk that have not been heard of.
+    unheard: Vec<Put>,
 }
 
 impl LaneTable {
@@ -104,9 +119,8 @@ impl LaneTable {
             index::catch_up(&*context.tables, &mut table, &part, &context.metrics)
         )?;
         within_the_log(&context, &table, lane, &names).await?;
-        let counted = names.outcomes(&table);
         let known = table.version();
-        Ok(Self { context, part, names, table, filter, known, counted })
+        Ok(Self { context, part, names, table, filter, known })
     }
 
     /// Offsets below this are in the table.
@@ -119,28 +133,29 @@ impl LaneTable {
         let context = self.context.clone();
         let mut wait = context.patience.start("landing a chunk");
         let mut repairs = [Repair::Refill, Repair::Rebuild].into_iter();
-        let mut ready = None;
+        let mut progress = Progress::default();
         loop {
             let version = self.table.version();
-            match self.attempt(chunk, &mut ready).await {
+            match self.attempt(chunk, &mut progress).await {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Trouble(trouble)) => {
-                    ready = None;
+                    progress.ready = None;
                     wait.pause(trouble).await?;
                 }
                 Err(Attempt::Incomplete(reason)) => {
-                    ready = None;
+                    progress.ready = None;
                     tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
                 }
                 Err(Attempt::Conflict(reason)) => {
                     let before = self.table.txns().clone();
                     let moved_on = self.moved_on(version).await?;
+                    self.hear_of(&mut progress.unheard, chunk.next).await?;
                     let rival = self.rival(&before);
                     context.metrics.conflict(rival);
                     if rival == Rival::Lane {
                         continue;
                     }
-                    ready = None;
+                    progress.ready = None;
                     if moved_on {
                         tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
                     } else if let Some(repair) = repairs.next() {
@@ -154,12 +169,14 @@ impl LaneTable {
             }
             // The answer may have been lost on its way, or the index is behind: look at what the table says now.
             self.moved_on(version).await?;
+            self.hear_of(&mut progress.unheard, chunk.next).await?;
         }
     }
 
     /// Steps 1 to 6 of the protocol, once. What is `ready` to be committed has lost to other lanes only: they touch neither
     /// the keys nor the files of this one, so what was resolved and written for an older version holds for the newest too.
-    async fn attempt(&mut self, chunk: &TableChunk, ready: &mut Option<WrittenChunk>) -> Result<(), Attempt> {
+    async fn attempt(&mut self, chunk: &TableChunk, progress: &mut Progress) -> Result<(), Attempt> {
+        let Progress { ready, unheard } = progress;
         let written = match ready {
             Some(written) => written,
             None => {
@@ -170,7 +187,7 @@ impl LaneTable {
                 ready.insert(written)
             }
         };
-        let committed = self.commit(written).await?;
+        let committed = self.commit(written, unheard).await?;
         crash::point("lane.after_table_commit");
         self.index(&committed).await?;
         Ok(())
@@ -244,7 +261,7 @@ impl LaneTable {
     }
 
     /// Steps 3 and 4: deletion vectors, then one put that has the rows, the marks, the position and the counters.
-    async fn commit(&mut self, written: &WrittenChunk) -> Result<Committed, Attempt> {
+    async fn commit(&mut self, written: &WrittenChunk, unheard: &mut Vec<Put>) -> Result<Committed, Attempt> {
         let started = Instant::now();
         let WrittenChunk { deduped, files } = written;
         let mut deletes: BTreeMap<_, Vec<u32>> = BTreeMap::new();
@@ -254,8 +271,12 @@ impl LaneTable {
         let mut totals = self.names.outcomes(&self.table);
         totals += deduped.outcomes;
         let txns = self.names.txns(deduped.next, &totals);
-        let version =
-            self.table.commit(TableCommit { adds: files.files.clone(), deletes, txns }).await.map_err(Attempt::lake)?;
+        let id = self.context.world.uuid_v7();
+        unheard.push(Put { version: self.table.version() + 1, id, outcomes: deduped.outcomes });
+        let commit = TableCommit { adds: files.files.clone(), deletes, txns };
+        let version = self.table.commit_as(id, commit).await.map_err(Attempt::lake)?;
+        unheard.clear();
+        self.context.metrics.count_all(&deduped.outcomes);
         let entry = |(&(identity, digest, version_of_row), &(file, row))| {
             (identity, Location { file, row, version: version_of_row, digest, table_version: version })
         };
@@ -265,7 +286,6 @@ impl LaneTable {
             self.filter.insert(identity);
         }
         self.known = version;
-        self.count();
         self.context.metrics.stage("commit", started.elapsed());
         Ok(Committed { version, entries })
     }
@@ -299,7 +319,6 @@ impl LaneTable {
             index::advance(&**tables, &mut self.table, &self.part, (&mut self.filter, self.known), metrics)
         )?;
         self.known = self.table.version();
-        self.count();
         Ok(true)
     }
 
@@ -322,15 +341,22 @@ impl LaneTable {
             index::catch_up(&**tables, &mut self.table, &self.part, metrics)
         )?;
         self.known = self.table.version();
-        self.count();
         Ok(())
     }
 
-    /// Brings the metrics up to the counters that the table carries: also when a commit's answer was lost.
-    fn count(&mut self) {
-        let now = self.names.outcomes(&self.table);
-        self.context.metrics.count_all(&now.since(&self.counted));
-        self.counted = now;
+    /// Once the table has the chunk up to `next`: counts it if one of the commits of which nothing was heard has put it
+    /// there. What another owner has put there is counted by that one.
+    async fn hear_of(&self, unheard: &mut Vec<Put>, next: i64) -> Result<(), Trouble> {
+        if self.position() < next {
+            return Ok(());
+        }
+        for Put { version, id, outcomes } in std::mem::take(unheard) {
+            let patience = self.context.patience;
+            if patiently!(patience, "looking for a commit", self.table.has_commit(version, id))? {
+                self.context.metrics.count_all(&outcomes);
+            }
+        }
+        Ok(())
     }
 }
 

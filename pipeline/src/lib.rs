@@ -26,7 +26,8 @@
 //!
 //! `landed`, `overwritten`, `unchanged` and `dead_lettered` add up to what was consumed. The durable totals are the
 //! tables' counters plus the distinct `dead-letters` of which the workspace is not known (frames that cannot be
-//! decoded); the metrics follow them, from this process's start.
+//! decoded). The metrics add up to the same over all processes: each counts its own commits, also one whose answer was lost and
+//! that is found in the table, and letters without a table once their offsets are committed.
 
 pub mod check;
 mod chunk;

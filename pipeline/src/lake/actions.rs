@@ -133,12 +133,23 @@ pub(super) fn to_commit<T: Serialize>(
     Ok(text)
 }
 
-/// Reads a commit file back; the error says what is wrong with it.
-pub(super) fn from_commit(text: &[u8]) -> Result<Vec<Action>, String> {
-    let (first, body) = match text.iter().position(|byte| *byte == b'\n') {
+/// Whether a commit file was written under this id.
+pub(super) fn is_of(text: &[u8], id: Uuid) -> bool {
+    let first = serde_json::from_slice::<FirstLine>(lines(text).0);
+    first.is_ok_and(|first| first.commit_info.txn_id.is_some_and(|of| of == id.to_string()))
+}
+
+/// The first line, and the rest.
+fn lines(text: &[u8]) -> (&[u8], &[u8]) {
+    match text.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&text[..end], &text[end + 1..]),
         None => (text, &[][..]),
-    };
+    }
+}
+
+/// Reads a commit file back; the error says what is wrong with it.
+pub(super) fn from_commit(text: &[u8]) -> Result<Vec<Action>, String> {
+    let (first, body) = lines(text);
     if first.trim_ascii().is_empty() {
         return Err("it starts with an empty line".to_owned());
     }
@@ -185,6 +196,7 @@ mod tests {
         let versions: Vec<_> =
             from_commit(&text).unwrap().iter().filter_map(|a| Some(a.txn.as_ref()?.version)).collect();
         assert_eq!(versions, [5, 6]);
+        assert!(is_of(&text, Uuid::nil()) && !is_of(&text, Uuid::max()) && !is_of(b"", Uuid::nil()));
     }
 
     #[test]

@@ -24,8 +24,8 @@ struct Touched {
     marked: RoaringTreemap,
 }
 
-/// Commits on top of the handle's version and moves the handle there.
-pub(super) async fn commit(table: &mut Table, commit: TableCommit) -> Result<u64, LakeError> {
+/// Commits on top of the handle's version and moves the handle there. `id` is this commit's alone.
+pub(super) async fn commit(table: &mut Table, id: Uuid, commit: TableCommit) -> Result<u64, LakeError> {
     let now = table.world.now_micros() / 1_000;
     let touched = touch(table, &commit.deletes).await?;
     let operation = if touched.is_empty() { "WRITE" } else { "MERGE" };
@@ -34,7 +34,6 @@ pub(super) async fn commit(table: &mut Table, commit: TableCommit) -> Result<u64
     actions.extend(commit.adds.iter().map(|WrittenFile(entry)| added(entry)));
     crash::point("lane.after_deletion_vectors");
     let version = table.state.version + 1;
-    let id = table.world.uuid_v7();
     put(table, version, actions::to_commit(now, operation, id, &actions)).await?;
     table.state.apply(version, actions)?;
     Ok(version)

@@ -1,7 +1,7 @@
 //! One table as a lane sees it.
 
 use super::{
-    KeyRow, LakeError, LiveFile, TableCommit, WrittenFiles, checkpoint, commit,
+    KeyRow, LakeError, LiveFile, TableCommit, WrittenFiles, actions, checkpoint, commit,
     create::CHECKPOINT_EVERY,
     keys, load,
     state::State,
@@ -110,7 +110,16 @@ impl Table {
     /// [`LakeError::Conflict`]: another commit came first, the answer was unclear, or a file that is to lose rows is no
     /// longer live: refresh, look at `txn`, resolve again. [`LakeError::Unavailable`]: not committed, try again.
     pub async fn commit(&mut self, commit: TableCommit) -> Result<u64, LakeError> {
-        let version = commit::commit(self, commit).await?;
+        let id = self.world.uuid_v7();
+        self.commit_as(id, commit).await
+    }
+
+    /// The same under an id that no other commit has, so that [`Self::has_commit`] can tell it when the answer was lost.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_as(&mut self, id: Uuid, commit: TableCommit) -> Result<u64, LakeError> {
+        let version = commit::commit(self, id, commit).await?;
         if version % CHECKPOINT_EVERY == 0
             && let Err(error) = self.checkpoint().await
         {
@@ -118,6 +127,15 @@ impl Table {
             tracing::warn!(table = %self.url, version, %error, "no checkpoint was written");
         }
         Ok(version)
+    }
+
+    /// Whether the commit that made `version` is the one with this id. False when its file is gone.
+    ///
+    /// # Errors
+    /// [`LakeError::Unavailable`].
+    pub async fn has_commit(&self, version: u64, id: Uuid) -> Result<bool, LakeError> {
+        let text = self.store.get(&load::commit_path(&self.root, version)).await?;
+        Ok(text.is_some_and(|text| actions::is_of(&text, id)))
     }
 
     /// Writes a checkpoint of this handle's version.

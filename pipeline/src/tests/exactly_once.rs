@@ -4,7 +4,11 @@ use super::{
     mortal::Fate,
     small_world::{Rec, SmallWorld, quick},
 };
-use crate::{lake::tests::data_files, metrics::Rival};
+use crate::{
+    context::Context,
+    lake::tests::{data_files, with_one_unclear_commit},
+    metrics::Rival,
+};
 use proptest::prelude::*;
 use tributary_backends::log::Topic;
 use tributary_schemas::identity::Lanes;
@@ -108,6 +112,48 @@ async fn a_complete_replay_is_skipped_and_its_facts_and_attachments_said_again()
     assert_eq!(said[..4], said[4..], "the very same messages");
 }
 
+/// Records by their outcome, as a process has counted them.
+fn counted(process: &Context) -> u64 {
+    ["landed", "overwritten", "unchanged", "dead_lettered"].map(|outcome| process.metrics.records(outcome)).iter().sum()
+}
+
+/// A commit that is in the table although nobody heard so counts once, for whoever put it.
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_counted() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    world.send("a", &[rec(1, 1), rec(2, 1)]);
+    let fate = Fate::immortal();
+    world.run(&world.process(quick(10), &fate), &fate).await.unwrap();
+    world.send("b", &[rec(1, 2), rec(2, 1), rec(3, 1)]);
+    let sound = world.lake.clone();
+    world.lake = with_one_unclear_commit(&sound);
+    let process = world.process(quick(10), &fate);
+    world.run(&process, &fate).await.unwrap();
+    world.lake = sound;
+    assert_eq!(process.metrics.conflicts(Rival::Other), 1, "it was unclear");
+    let outcomes = ["landed", "overwritten", "unchanged"].map(|outcome| process.metrics.records(outcome));
+    assert_eq!(outcomes, [1, 1, 1]);
+    world.assert_exact().await;
+}
+
+/// Killed before any of its calls, and gone on by another: what no table counts is counted once.
+#[test]
+fn records_are_counted_once_however_often_they_are_read() {
+    block_on(async {
+        for calls in 1..18 {
+            let mut world = SmallWorld::new(ONE_LANE);
+            world.send("a", &[rec(1, 1), rec(2, 1), rec(1, 2)]);
+            world.send_garbage(0, b"no frame");
+            let (doomed, last) = (Fate::dies_at(calls, false), Fate::immortal());
+            let (one, other) = (world.process(quick(10), &doomed), world.process(quick(10), &last));
+            let _ = world.run(&one, &doomed).await;
+            world.run(&other, &last).await.unwrap();
+            world.assert_exact().await;
+            assert_eq!(counted(&one) + counted(&other), 4, "killed at call {calls}");
+        }
+    });
+}
+
 /// A process that was taken for dead goes on beside its successor.
 #[tokio::test]
 async fn of_two_owners_each_record_is_landed_by_one() {
@@ -121,6 +167,7 @@ async fn of_two_owners_each_record_is_landed_by_one() {
     let (a, b) = tokio::join!(world.run(&one, &fate), world.run(&other, &fate));
     a.unwrap();
     b.unwrap();
+    assert_eq!(counted(&one) + counted(&other), 200, "each counts what it has landed, and nothing of the other's");
     // The slower one may have set the offset back: a third owner finds everything there.
     world.stored.rewind(Topic::Records, 0);
     world.run(&world.process(quick(50), &fate), &fate).await.unwrap();

@@ -21,6 +21,10 @@ pub(super) enum Fault {
     AnswerLost,
     /// The same, and nothing can be read.
     AllAnswersLost,
+    /// The same once: what comes after is in order.
+    OneAnswerLost,
+    /// The second half of that.
+    OneReadFails,
     /// Nothing is stored, because of another put that fails as well.
     NobodyWins,
     /// An object that exists is replaced, wherever it is.
@@ -65,6 +69,11 @@ impl ObjectStore for FaultyStore {
                 self.under.put_opts(location, payload, opts).await?;
                 Err(failed(std::io::ErrorKind::TimedOut))
             }
+            Fault::OneAnswerLost if log => {
+                self.under.put_opts(location, payload, opts).await?;
+                self.set(Fault::OneReadFails);
+                Err(failed(std::io::ErrorKind::TimedOut))
+            }
             Fault::NobodyWins if log => {
                 Err(Error::AlreadyExists { path: location.to_string(), source: "409 Conflict".into() })
             }
@@ -81,7 +90,11 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.gets.fetch_add(1, Ordering::Relaxed);
-        if *self.fault.lock().unwrap() == Fault::AllAnswersLost {
+        let fault = *self.fault.lock().unwrap();
+        if fault == Fault::OneReadFails {
+            self.set(Fault::None);
+        }
+        if matches!(fault, Fault::AllAnswersLost | Fault::OneReadFails) {
             return Err(failed(std::io::ErrorKind::TimedOut));
         }
         self.under.get_opts(location, options).await

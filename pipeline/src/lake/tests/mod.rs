@@ -55,6 +55,13 @@ pub(crate) fn fresh_lake(directory: &std::path::Path, world: Arc<dyn World>) -> 
     Lake::open(&url, world).unwrap()
 }
 
+/// The same lake, whose next commit of an open table is stored while nobody can tell.
+pub(crate) fn with_one_unclear_commit(lake: &Lake) -> Lake {
+    let store = faulty::FaultyStore::over(lake.store.objects());
+    store.set(faulty::Fault::OneAnswerLost);
+    Lake { store: super::store::Store::over(Arc::new(store), false).unwrap(), ..lake.clone() }
+}
+
 /// Puts an object into a workspace's table, as no lane would.
 pub(crate) async fn put(lake: &Lake, workspace: &str, path: &str, bytes: impl Into<Vec<u8>>) {
     let path = super::below(&super::object_path(&lake.table_url(workspace)).unwrap(), path).unwrap();
