@@ -1,7 +1,7 @@
 //! Membership of a consumer group: a task for each assigned partition, ended cleanly when it is revoked.
 
 use crate::{
-    context::Context,
+    context::{Context, UNSETTLED},
     trouble::{Trouble, patiently},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use tributary_backends::log::{Change, FetchLimit, Message, PartitionReader, Topic};
+use tributary_backends::log::{Change, FetchLimit, Member, Message, PartitionReader, Release, Topic};
 
 /// Messages of the small topics that are taken at once.
 const MESSAGES: FetchLimit =
@@ -27,6 +27,8 @@ pub(crate) type Work =
 struct Working {
     task: JoinHandle<()>,
     stop: CancellationToken,
+    /// Cancelled once the work of our last turn at this partition has ended, for which the task waits.
+    before: Option<CancellationToken>,
 }
 
 impl Working {
@@ -38,98 +40,164 @@ impl Working {
             // Until it has really gone it could still commit.
             let _ = self.task.await;
         }
+        if let Some(before) = self.before {
+            before.cancelled().await;
+        }
     }
 }
 
-/// Joins `group` and runs `work` on each partition of `topic` that this member gets, until told to stop.
+/// Joins `group` and runs `work` on each partition of `topic` that this member gets, until told to stop. A membership that
+/// fails for good is said, and another one is tried: only a new client may be what is needed.
 pub(crate) async fn consume(
     context: Arc<Context>,
     (group, topic): (&'static str, Topic),
     stop: CancellationToken,
     work: Work,
 ) {
-    let grace = context.config.stop_grace;
-    let mut working: HashMap<u32, Working> = HashMap::new();
-    let mut ending = JoinSet::new();
-    let outcome = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        left = follow(&context, group, topic, work, &mut working, &mut ending) => left,
-    };
-    if let Err(trouble) = outcome {
+    while let Err(trouble) = take_part(&context, (group, topic), &stop, work).await {
         context.health.halted(&group_name(group, topic), &trouble.to_string());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(context.config.retry_longest) => {}
+        }
     }
-    // The member has left the group, or is about to: its tasks end together.
-    for task in working.into_values() {
-        ending.spawn(task.end(grace));
-    }
-    while ending.join_next().await.is_some() {}
-    context.holdings.left(topic);
 }
 
-/// Follows the assignment; ends only in trouble.
-async fn follow(
+/// Is a member until told to stop, or until that fails.
+async fn take_part(
     context: &Arc<Context>,
-    group: &str,
+    (group, topic): (&'static str, Topic),
+    stop: &CancellationToken,
+    work: Work,
+) -> Result<(), Trouble> {
+    let mut member = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        member = async { patiently!(context.patience, "joining a consumer group", context.log.join(group, topic)) } => member?,
+    };
+    context.health.begins(&group_name(group, topic), UNSETTLED);
+    let mut partitions = Partitions::new(context.clone(), topic, work);
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failed = partitions.follow(&mut *member, group) => failed,
+    };
+    let held: Vec<u32> = partitions.working.keys().copied().collect();
+    // We are a member still, so that a chunk which is finished now can commit its offsets, and nobody lands it again.
+    partitions.end().await;
+    if outcome.is_err() {
+        held.into_iter().for_each(|partition| context.health.given_up(&partition_name(topic, partition)));
+    }
+    outcome
+}
+
+/// This member's partitions.
+struct Partitions {
+    context: Arc<Context>,
     topic: Topic,
     work: Work,
-    working: &mut HashMap<u32, Working>,
-    ending: &mut JoinSet<()>,
-) -> Result<(), Trouble> {
-    let mut member = patiently!(context.patience, "joining a consumer group", context.log.join(group, topic))?;
-    let (mut settled, mut has_settled) = (member.settled(), false);
-    loop {
-        while ending.try_join_next().is_some() {}
-        let change = tokio::select! {
-            biased;
-            change = async { patiently!(context.patience, "following a consumer group", member.next()) } => change?,
-            () = until_true(&mut settled), if !has_settled => {
-                has_settled = true;
-                context.health.able(&group_name(group, topic));
-                continue;
-            }
-        };
-        match change {
-            Change::Assigned(reader) => {
-                let (partition, stop) = (reader.partition(), CancellationToken::new());
-                tracing::info!(topic = topic.name(), partition, position = reader.position(), "assigned");
-                context.holdings.assigned(topic, partition);
-                let name = partition_name(topic, partition);
-                if topic == Topic::Records {
-                    context.health.begins(&name, "has not landed yet what waits for it");
+    working: HashMap<u32, Working>,
+    /// Of partitions that were given up: cancelled once the work on them has ended.
+    ended: HashMap<u32, CancellationToken>,
+    ending: JoinSet<()>,
+}
+
+impl Partitions {
+    fn new(context: Arc<Context>, topic: Topic, work: Work) -> Self {
+        Self { context, topic, work, working: HashMap::new(), ended: HashMap::new(), ending: JoinSet::new() }
+    }
+
+    /// Follows the assignment; ends only in trouble.
+    async fn follow(&mut self, member: &mut dyn Member, group: &str) -> Result<(), Trouble> {
+        let (mut settled, mut has_settled) = (member.settled(), false);
+        loop {
+            while self.ending.try_join_next().is_some() {}
+            let change = tokio::select! {
+                biased;
+                change = async { patiently!(self.context.patience, "following a consumer group", member.next()) } => change?,
+                () = until_true(&mut settled), if !has_settled => {
+                    has_settled = true;
+                    self.context.health.able(&group_name(group, self.topic));
+                    continue;
                 }
-                let (context, work) = (context.clone(), work(context.clone(), reader, stop.clone()));
-                let span = tracing::info_span!("partition", topic = topic.name(), partition);
-                let working_on = async move {
-                    let halted = |why: &str| {
-                        context.health.halted(&name, why);
-                        context.holdings.halted(topic, partition, why);
-                    };
-                    // What the work shares with others is behind locks and in the log; the partition's own is dropped.
-                    match AssertUnwindSafe(work).catch_unwind().await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(Trouble::Fenced(reason))) => tracing::info!("{name} was given up: {reason}"),
-                        Ok(Err(trouble)) => halted(&trouble.to_string()),
-                        Err(panic) => halted(&format!("a bug: {}", message_of(&*panic))),
-                    }
-                };
-                let task = tokio::spawn(working_on.instrument(span));
-                working.insert(partition, Working { task, stop });
-            }
-            Change::Revoked { partition, release } => {
-                tracing::info!(topic = topic.name(), partition, "revoked");
-                let (task, grace) = (working.remove(&partition), context.config.stop_grace);
-                let holdings = context.holdings.clone();
-                let (health, name) = (context.health.clone(), partition_name(topic, partition));
-                ending.spawn(async move {
-                    if let Some(task) = task {
-                        task.end(grace).await;
-                    }
-                    holdings.released(topic, partition);
-                    health.able(&name);
-                    drop(release);
-                });
+            };
+            match change {
+                Change::Assigned(reader) => self.assigned(reader),
+                Change::Revoked { partition, release } => self.revoked(partition, release),
             }
         }
+    }
+
+    /// Starts the work. A partition that was lost may be ours again while the work of our last turn is still ending: that
+    /// one comes to its end first, so that there is never more than one task for a partition in a process.
+    fn assigned(&mut self, reader: Box<dyn PartitionReader>) {
+        let (context, topic, work) = (self.context.clone(), self.topic, self.work);
+        let (partition, stop) = (reader.partition(), CancellationToken::new());
+        tracing::info!(topic = topic.name(), partition, position = reader.position(), "assigned");
+        let before = self.ended.remove(&partition).filter(|ended| !ended.is_cancelled());
+        if before.is_none() {
+            begins(&context, topic, partition);
+        }
+        let (last, stopping) = (before.clone(), stop.clone());
+        let working_on = async move {
+            if let Some(last) = last {
+                last.cancelled().await;
+                begins(&context, topic, partition);
+            }
+            work_on(&context, (topic, partition), work(context.clone(), reader, stopping)).await;
+        };
+        let span = tracing::info_span!("partition", topic = topic.name(), partition);
+        let task = tokio::spawn(working_on.instrument(span));
+        self.working.insert(partition, Working { task, stop, before });
+    }
+
+    /// Ends the work, and gives the partition free once it has ended.
+    fn revoked(&mut self, partition: u32, release: Release) {
+        let (context, topic) = (self.context.clone(), self.topic);
+        tracing::info!(topic = topic.name(), partition, "revoked");
+        let (task, ended) = (self.working.remove(&partition), CancellationToken::new());
+        self.ended.insert(partition, ended.clone());
+        self.ending.spawn(async move {
+            if let Some(task) = task {
+                task.end(context.config.stop_grace).await;
+            }
+            context.holdings.released(topic, partition);
+            context.health.given_up(&partition_name(topic, partition));
+            ended.cancel();
+            drop(release);
+        });
+    }
+
+    /// Ends all of it together. What had halted stays said: it is what the process ends with.
+    async fn end(mut self) {
+        for task in std::mem::take(&mut self.working).into_values() {
+            self.ending.spawn(task.end(self.context.config.stop_grace));
+        }
+        while self.ending.join_next().await.is_some() {}
+        self.context.holdings.left(self.topic);
+    }
+}
+
+/// It is this process's from now on.
+fn begins(context: &Context, topic: Topic, partition: u32) {
+    context.holdings.assigned(topic, partition);
+    if topic == Topic::Records {
+        context.health.begins(&partition_name(topic, partition), "has not landed yet what waits for it");
+    }
+}
+
+/// Sees the work to its end, and says so when that is a halt.
+async fn work_on(context: &Context, (topic, partition): (Topic, u32), work: BoxFuture<'static, Result<(), Trouble>>) {
+    let name = partition_name(topic, partition);
+    let halted = |why: &str| {
+        context.health.halted(&name, why);
+        context.holdings.halted(topic, partition, why);
+    };
+    // What the work shares with others is behind locks and in the log; the partition's own is dropped.
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(Trouble::Fenced(reason))) => tracing::info!("{name} was given up: {reason}"),
+        Ok(Err(trouble)) => halted(&trouble.to_string()),
+        Err(panic) => halted(&format!("a bug: {}", message_of(&*panic))),
     }
 }
 

@@ -41,13 +41,17 @@ pub(crate) struct Context {
     pub(crate) budget: Arc<Semaphore>,
 }
 
+/// What a group waits for that was just joined.
+pub(crate) const UNSETTLED: &str = "has not said yet which part is ours";
+
 /// Which parts of the pipeline have halted, and which are not able yet; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Mutex<Parts>>);
 
 #[derive(Debug, Default)]
 struct Parts {
-    halted: Vec<String>,
+    /// What has halted, and why.
+    halted: BTreeMap<String, String>,
     /// What has begun, and what it still waits for.
     beginning: BTreeMap<String, &'static str>,
 }
@@ -68,28 +72,37 @@ impl Health {
     }
 
     pub(crate) fn faults(&self) -> Vec<String> {
-        self.parts().halted.clone()
+        self.parts().halted.iter().map(|(what, why)| format!("{what} has halted: {why}")).collect()
     }
 
     /// A new run has halted nowhere yet, and its groups have given it nothing yet.
     pub(crate) fn begin(&self, groups: impl IntoIterator<Item = String>) {
-        let beginning = groups.into_iter().map(|group| (group, "has not said yet which part is ours")).collect();
-        *self.parts() = Parts { halted: Vec::new(), beginning };
+        let beginning = groups.into_iter().map(|group| (group, UNSETTLED)).collect();
+        *self.parts() = Parts { halted: BTreeMap::new(), beginning };
     }
 
     pub(crate) fn halted(&self, what: &str, why: &str) {
         tracing::error!("{what} has halted, everything else goes on: {why}");
-        self.parts().halted.push(format!("{what} has halted: {why}"));
+        self.parts().halted.insert(what.to_owned(), why.to_owned());
     }
 
-    /// It is not able before [`Self::able`].
+    /// It is not able before [`Self::able`]. Had it halted, it gets another try.
     pub(crate) fn begins(&self, what: &str, why: &'static str) {
-        self.parts().beginning.insert(what.to_owned(), why);
+        let mut parts = self.parts();
+        parts.halted.remove(what);
+        parts.beginning.insert(what.to_owned(), why);
     }
 
-    /// It is able, or no longer ours.
+    /// It is able.
     pub(crate) fn able(&self, what: &str) {
         self.parts().beginning.remove(what);
+    }
+
+    /// It is no longer ours: whether it is able, or has halted, is for its next owner to say.
+    pub(crate) fn given_up(&self, what: &str) {
+        let mut parts = self.parts();
+        parts.halted.remove(what);
+        parts.beginning.remove(what);
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {

@@ -13,7 +13,7 @@ use crate::{
 use std::sync::Arc;
 use tokio::{task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use tributary_backends::{
     crash,
     log::{PartitionReader, Topic},
@@ -42,8 +42,8 @@ impl Lane {
         Self { tables: OpenTables::new(context.clone(), lane), context, lane, decoder: None }
     }
 
-    /// Lands chunk after chunk until told to stop, reading the next one ahead. Dropping it in the middle is like a
-    /// crash: the next owner takes the chunk again.
+    /// Lands chunk after chunk until told to stop, reading the next one ahead; the chunk in hand is finished then. Dropping
+    /// it in the middle is like a crash: the next owner takes the chunk again.
     pub(crate) async fn run(
         mut self,
         mut reader: Box<dyn PartitionReader>,
@@ -64,11 +64,8 @@ impl Lane {
             let traced = raw.messages.iter().any(|message| message.trace.is_some()).then_some(true);
             let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len(), traced);
             let landings = Landings::of(&raw.messages, self.lane, &span);
-            let Landed { next, without_table } = tokio::select! {
-                biased;
-                landed = self.land(raw).instrument(span) => landed?,
-                failed = intake.read_ahead(&mut *reader) => match failed? {},
-            };
+            let (landed, failed) = self.land_and_read_ahead(raw, span, &mut intake, &mut *reader).await;
+            let Landed { next, without_table } = landed?;
             let context = &self.context;
             patiently!(context.patience, "committing offsets", reader.commit(next))?;
             crash::point("lane.after_offsets");
@@ -79,8 +76,32 @@ impl Lane {
                 is_able = true;
                 context.health.able(&name);
             }
+            if let Some(trouble) = failed {
+                return Err(trouble);
+            }
         }
         Ok(())
+    }
+
+    /// Lands a chunk while the next one is read; what reading failed with does not keep the chunk from landing, unless the
+    /// partition is another's by now.
+    async fn land_and_read_ahead(
+        &mut self,
+        raw: RawChunk,
+        span: Span,
+        intake: &mut Intake,
+        reader: &mut dyn PartitionReader,
+    ) -> (Result<Landed, Trouble>, Option<Trouble>) {
+        let mut landing = std::pin::pin!(self.land(raw).instrument(span));
+        let Err(failed) = tokio::select! {
+            biased;
+            landed = &mut landing => return (landed, None),
+            failed = intake.read_ahead(reader) => failed,
+        };
+        match failed {
+            Trouble::Fenced(_) => (Err(failed), None),
+            failed => (landing.await, Some(failed)),
+        }
     }
 
     /// Whether there is nothing to land at the beginning.

@@ -120,6 +120,26 @@ async fn what_is_looked_up_amid_a_rebuilding_makes_no_second_rows() {
     assert_eq!(process.metrics.index_rebuilds.get(), 0, "there was nothing to repair");
 }
 
+/// The chunk in hand lands, and its offsets are committed, although what is behind it cannot be read.
+#[tokio::test]
+async fn what_fails_behind_a_chunk_does_not_keep_it_from_landing() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    world.send("a", &[rec(1, 1), rec(2, 1)]);
+    world.send("b", &[rec(3, 1), rec(4, 1)]);
+    world.stored.damage_from(Topic::Records, 0, 2);
+    let fate = Fate::immortal();
+    fate.hold(Some("w0"));
+    let process = world.process(quick(2), &fate);
+    let meanwhile = async {
+        world.stored.until(|| world.stored.refused() > 0).await;
+        fate.hold(None);
+    };
+    let (landed, ()) = tokio::join!(world.run_lane(&process, &fate, 0), meanwhile);
+    assert_eq!(landed, Err(Trouble::Halt("damaged".to_owned())));
+    assert_eq!(world.stored.committed(Topic::Records, 0), 2);
+    assert_eq!(process.metrics.records("landed"), 2);
+}
+
 fn panics(
     _: Arc<Context>,
     _: Box<dyn PartitionReader>,

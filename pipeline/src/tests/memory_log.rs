@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::Notify;
 use tributary_backends::log::*;
@@ -17,6 +20,10 @@ pub(crate) struct Stored {
     committed: Mutex<HashMap<(Topic, u32), i64>>,
     /// Below which offset nothing is kept any more.
     lows: Mutex<HashMap<(Topic, u32), i64>>,
+    /// From which offset on nothing can be read.
+    damaged: Mutex<HashMap<(Topic, u32), i64>>,
+    /// How often somebody has tried.
+    refused: AtomicU64,
     changed: Notify,
 }
 
@@ -52,6 +59,15 @@ impl Stored {
         self.lows.lock().unwrap().insert((topic, partition), offset);
     }
 
+    /// From `offset` on nothing can be read.
+    pub(crate) fn damage_from(&self, topic: Topic, partition: u32, offset: i64) {
+        self.damaged.lock().unwrap().insert((topic, partition), offset);
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::SeqCst)
+    }
+
     /// Until the partition's committed offset is its end.
     pub(crate) async fn drained(&self, topic: Topic, partition: u32) {
         self.until(|| self.committed(topic, partition) >= self.all(topic, partition).len() as i64).await;
@@ -80,9 +96,9 @@ pub(crate) struct MemoryLog {
 }
 
 impl MemoryLog {
-    pub(crate) fn reader(&self, topic: Topic, partition: u32) -> Box<dyn PartitionReader> {
+    pub(crate) fn reader(&self, topic: Topic, partition: u32) -> Reader {
         let position = self.stored.committed(topic, partition);
-        Box::new(Reader { log: self.clone(), topic, partition, position })
+        Reader { log: self.clone(), topic, partition, position }
     }
 }
 
@@ -144,11 +160,11 @@ impl Member for All {
             std::future::pending::<()>().await;
         }
         self.next += 1;
-        Ok(Change::Assigned(self.log.reader(self.topic, self.next - 1)))
+        Ok(Change::Assigned(Box::new(self.log.reader(self.topic, self.next - 1))))
     }
 }
 
-struct Reader {
+pub(crate) struct Reader {
     log: MemoryLog,
     topic: Topic,
     partition: u32,
@@ -168,6 +184,12 @@ impl PartitionReader for Reader {
     }
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
         let stored = self.log.stored.clone();
+        let damaged = stored.damaged.lock().unwrap().get(&(self.topic, self.partition)).copied();
+        if damaged.is_some_and(|from| self.position >= from) {
+            stored.refused.fetch_add(1, Ordering::SeqCst);
+            stored.changed.notify_waiters();
+            return Err(LogError::Halted("damaged".into()));
+        }
         let changed = stored.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();

@@ -166,7 +166,8 @@ impl SmallWorld {
         let log = MemoryLog { stored: self.stored.clone(), lanes: self.lanes.partitions, fate: fate.clone() };
         let until_drained = async {
             let stop = CancellationToken::new();
-            let running = Lane::new(process.clone(), lane).run(log.reader(Topic::Records, lane), stop.clone());
+            let running =
+                Lane::new(process.clone(), lane).run(Box::new(log.reader(Topic::Records, lane)), stop.clone());
             tokio::pin!(running);
             tokio::select! {
                 biased;
