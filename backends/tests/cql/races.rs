@@ -192,6 +192,16 @@ async fn a_process_that_slept_through_a_rebuilding_says_nothing() {
     let found = asleep.lookup(&part, &keys).await.unwrap();
     assert_eq!((found.locations, found.complete_to), (vec![Some(entries(2)[1].1), None], Some(2)));
     assert_eq!(asleep.watermark(&part).await.unwrap(), Some(2));
+    // Several clear it at the same time, again and again: nothing that is written afterwards is lost under what was dropped.
+    for _ in 0..8 {
+        join_all(sessions.iter().map(async |tables| tables.clear(&part).await.unwrap())).await;
+        assert_eq!(awake.watermark(&part).await.unwrap(), None);
+        awake.upsert(&part, &entries(1)).await.unwrap();
+        awake.set_watermark(&part, 1).await.unwrap();
+        let found = asleep.lookup(&part, &keys).await.unwrap();
+        assert_eq!(found.complete_to, Some(1));
+        assert!(found.locations.iter().all(Option::is_some), "{found:?}");
+    }
     // All begin the first generation of another part at once, and agree.
     let part = IndexPart { workspace: "v".to_owned(), lane: 0 };
     join_all(sessions.iter().map(async |tables| tables.upsert(&part, &entries(1)).await.unwrap())).await;

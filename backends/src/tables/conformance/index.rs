@@ -148,7 +148,7 @@ async fn what_is_half_there_never_goes_for_all(factory: &dyn Factory) {
     let all = entries(0..300, 1);
     let keys: Vec<_> = all.iter().map(|entry| entry.0).collect();
     let rebuild = async {
-        for _ in 0..20 {
+        for _ in 0..5 {
             tables.clear(&part).await.unwrap();
             tables.upsert(&part, &all[..100]).await.unwrap();
             tables.upsert(&part, &all[100..]).await.unwrap();

@@ -205,16 +205,21 @@ impl Index {
     }
 
     /// Begins another generation and drops the last one, and what an earlier call did not come to drop.
+    ///
+    /// Each try has an id of its own. One that was taken before may have been replaced by another process meanwhile, which
+    /// drops it then: what is written to it later would lie under those tombstones.
     pub(super) async fn clear(&self, cluster: &Cluster, part: &IndexPart) -> Result<(), Failure> {
         let (workspace, lane) = (&part.workspace, i64::from(part.lane));
         let turn = self.turns.of(workspace, &lane.to_string()).await;
-        let fresh = cluster.world.uuid_v7();
+        let mut tried = HashSet::new();
         let dropped = loop {
             let now = self.read_serial(cluster, part).await?;
             let Some(generation) = now.generation else { return Ok(()) };
-            if generation.id == fresh {
+            if tried.contains(&generation.id) || now.dropped.keys().any(|id| tried.contains(id)) {
                 break now.dropped;
             }
+            let fresh = cluster.world.uuid_v7();
+            tried.insert(fresh);
             let bits = self.bits_needed(cluster, generation).await?;
             let old = HashMap::from([(generation.id, generation.bits)]);
             cluster.applies(&self.replace, (fresh, bits, old, workspace, lane, generation.id)).await?;
