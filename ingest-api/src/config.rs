@@ -49,7 +49,7 @@ pub struct Load {
     pub memory_budget: usize,
     /// How far a lane may be behind before its senders get 429; default 2 min, 0: no limit. Behind is the time that a
     /// record accepted now takes to reach the lake. The default outlasts a pipeline that is restarted or handed over
-    /// (a session of 30 s, then catching up), is a fifth of the landing deadline, so that what was accepted still lands
+    /// (a session of 6 s, then catching up), is a fifth of the landing deadline, so that what was accepted still lands
     /// in time, and at 50 MB/s comes to 6 GB of disk. More rides out longer outages; less keeps the log smaller.
     pub max_lag: Duration,
     /// Open connections; default 1,024. Further ones wait in the kernel's queue.

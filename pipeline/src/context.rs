@@ -15,6 +15,7 @@ use std::{
 use tokio::sync::Semaphore;
 use tributary_backends::{
     log::{Append, RecordLog, Topic},
+    said::Said,
     tables::Tables,
     world::World,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     pub(crate) patience: Patience,
+    /// Of dead letters, which may come by the million.
+    pub(crate) said: Said,
     pub(crate) health: Health,
     pub(crate) holdings: Holdings,
     /// Raw bytes that lanes may hold, in [`BUDGET_UNIT`]s.
@@ -124,7 +127,9 @@ impl Context {
     /// tell copies by (topic, partition, offset).
     pub(crate) async fn dead_letter(&self, letters: &[DeadLetter]) -> Result<(), Trouble> {
         for letter in letters {
+            let Some(unsaid) = self.said.may_say(&format!("{} {}", letter.topic, letter.stage)) else { continue };
             tracing::warn!(
+                unsaid,
                 topic = letter.topic,
                 partition = letter.partition,
                 offset = letter.offset,

@@ -351,8 +351,7 @@ impl LaneTable {
             return Ok(());
         }
         for Put { version, id, outcomes } in std::mem::take(unheard) {
-            let patience = self.context.patience;
-            if patiently!(patience, "looking for a commit", self.table.has_commit(version, id))? {
+            if patiently!(self.context.patience, "looking for a commit", self.table.has_commit(version, id))? {
                 self.context.metrics.count_all(&outcomes);
             }
         }

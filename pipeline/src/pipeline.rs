@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
     log::{LogError, RecordLog, Topic},
+    said::Said,
     tables::Tables,
     world::World,
 };
@@ -68,6 +69,7 @@ impl Pipeline {
             world,
             metrics: Metrics::new(registry),
             patience,
+            said: Said::default(),
             health,
             holdings: Holdings::default(),
             budget: Arc::new(Semaphore::new(budget)),

@@ -3,9 +3,9 @@
 use crate::config::Config;
 use crate::lake::LakeError;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-use tributary_backends::{log::LogError, tables::TablesError, world::World};
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
+use tributary_backends::{log::LogError, said::Said, tables::TablesError, world::World};
 
 /// A fault of a backend, by what the caller must do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,23 +49,23 @@ impl From<LakeError> for Trouble {
     }
 }
 
-/// How long to wait between tries of one operation.
-#[derive(Debug, Clone, Copy)]
+/// How long to wait between tries of one operation, and what was said of it lately: a store that fails each call once is
+/// said once, however many lanes meet it.
+#[derive(Debug, Clone)]
 pub struct Patience {
     first: Duration,
     longest: Duration,
     seed: u64,
+    said: Arc<Said>,
 }
-
-/// A waiting backend is mentioned in the log this often.
-const MENTION_EVERY: Duration = Duration::from_secs(60);
 
 impl Patience {
     /// As configured, with jitter from `world`, so that lanes do not come back in step.
     pub fn new(config: &Config, world: &dyn World) -> Self {
         let mut seed = [0; 8];
         world.fill_random(&mut seed);
-        Self { first: config.retry_first, longest: config.retry_longest, seed: u64::from_le_bytes(seed) }
+        let (first, longest, said) = (config.retry_first, config.retry_longest, Arc::default());
+        Self { first, longest, seed: u64::from_le_bytes(seed), said }
     }
 
     /// Starts an operation, named for the log.
@@ -77,7 +77,7 @@ impl Patience {
             .with_jitter()
             .with_jitter_seed(self.seed)
             .build();
-        Wait { doing, delays, longest: self.longest, faults: 0, mentioned: None }
+        Wait { doing, delays, longest: self.longest, faults: 0, said: self.said.clone(), mentioned: false }
     }
 }
 
@@ -88,11 +88,13 @@ pub struct Wait {
     delays: ExponentialBackoff,
     longest: Duration,
     faults: u64,
-    mentioned: Option<Instant>,
+    said: Arc<Said>,
+    mentioned: bool,
 }
 
 impl Wait {
-    /// Sleeps when trying again makes sense; logs the first fault, then at most one a minute with their count.
+    /// Sleeps when trying again makes sense; logs the first fault, then at most one a minute of all operations that do the
+    /// same, with how many there were.
     ///
     /// # Errors
     /// The trouble itself, when it cannot pass.
@@ -102,9 +104,10 @@ impl Wait {
             return Err(trouble);
         }
         self.faults += 1;
-        if self.mentioned.is_none_or(|at| at.elapsed() >= MENTION_EVERY) {
-            tracing::warn!(faults = self.faults, "{} failed, will try again until it works: {trouble}", self.doing);
-            self.mentioned = Some(Instant::now());
+        if let Some(unsaid) = self.said.may_say(self.doing) {
+            let (faults, doing) = (self.faults, self.doing);
+            tracing::warn!(faults, unsaid, "{doing} failed, will try again until it works: {trouble}");
+            self.mentioned = true;
         }
         sleep(self.delays.next().unwrap_or(self.longest)).await;
         Ok(())
@@ -113,7 +116,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if self.faults > 1 {
+        if self.mentioned && self.faults > 1 {
             tracing::info!(faults = self.faults, "{} went on or was given up", self.doing);
         }
     }
@@ -141,6 +144,7 @@ pub(crate) use patiently;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::Instant;
     use tributary_backends::world::SystemWorld;
 
     #[tokio::test]
@@ -159,5 +163,18 @@ mod tests {
         assert!(started.elapsed() > retry_longest * 20, "the waits grow to the longest");
         let halted: Result<(), _> = patiently!(patience, "a test", async { Err(TablesError::Halted("broken".into())) });
         assert_eq!(halted, Err(Trouble::Halt("broken".into())));
+    }
+
+    #[tokio::test]
+    async fn what_fails_everywhere_is_said_once() {
+        let config = Config { retry_first: Duration::from_micros(100), ..Config::default() };
+        let patience = Patience::new(&config, &SystemWorld);
+        let mut said = Vec::new();
+        for doing in ["one thing", "one thing", "another", "one thing"] {
+            let mut wait = patience.clone().start(doing);
+            wait.pause(Trouble::Retry("away".into())).await.unwrap();
+            said.push(wait.mentioned);
+        }
+        assert_eq!(said, [true, false, true, false]);
     }
 }

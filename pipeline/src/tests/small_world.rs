@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
     log::{Message, Topic},
+    said::Said,
     tables::{self, Tables},
     world::SystemWorld,
 };
@@ -146,6 +147,7 @@ impl SmallWorld {
             world: Arc::new(SystemWorld),
             metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
             patience: Patience::new(&config, &SystemWorld),
+            said: Said::default(),
             health: Health::default(),
             holdings: crate::holdings::Holdings::default(),
             budget: Arc::new(Semaphore::new(config.memory_bytes.div_ceil(BUDGET_UNIT))),
