@@ -25,6 +25,10 @@ pub struct Config {
     /// Tables that a lane keeps open (default 64). Each costs its list of files and 2 bytes per key for the filter;
     /// one that was closed costs a read of its index part when its workspace sends again.
     pub open_tables: usize,
+    /// A table of which a lane has more rows than this (default 200,000) takes records before all of the lane's index part
+    /// is read, which takes seconds for millions of them. Until it is, every key is looked up. Less: a lane that changes hands
+    /// goes on sooner, and looks up more.
+    pub read_first: u64,
     /// Tables of one chunk that are written and committed at the same time (default 4). More helps when commits are
     /// slow, as on object storage, and there are many workspaces.
     pub concurrent_tables: usize,
@@ -60,6 +64,7 @@ impl Default for Config {
             commit_interval: Duration::from_millis(300),
             idle_wait: Duration::from_secs(1),
             open_tables: 64,
+            read_first: 200_000,
             concurrent_tables: 4,
             landing_deadline: Duration::from_secs(600),
             sweep_interval: Duration::from_secs(15),

@@ -24,6 +24,9 @@ use tributary_schemas::{
     identity::partition_of,
 };
 
+/// Permits of [`Context::readings`].
+pub(crate) const READINGS: usize = 2;
+
 /// Unit in which the memory budget is handed out, so that 4 GiB and more fit a semaphore's `u32`.
 pub(crate) const BUDGET_UNIT: usize = 1024;
 
@@ -40,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) said: Said,
     pub(crate) health: Health,
     pub(crate) holdings: Holdings,
+    /// Index parts that are read at once beside the work.
+    pub(crate) readings: Semaphore,
     /// Raw bytes that lanes may hold, in [`BUDGET_UNIT`]s.
     pub(crate) budget: Arc<Semaphore>,
 }

@@ -71,6 +71,13 @@ impl SeenFilter {
         }
     }
 
+    /// Takes in all that another one has.
+    pub fn absorb(&mut self, other: Self) {
+        self.len += other.len;
+        // Before its own, for new ones go into the last.
+        self.layers.splice(0..0, other.layers);
+    }
+
     fn next_capacity(&self) -> usize {
         if self.len >= LARGE {
             return self.len / LARGE_GROWS_BY;
@@ -122,6 +129,15 @@ mod tests {
         #[test]
         fn what_was_inserted_is_always_found(keys in prop::collection::vec(any::<[u8; 16]>(), 0..2_000), expected in 0usize..10) {
             let mut filter = SeenFilter::with_capacity(expected);
+            let mut halves = [SeenFilter::with_capacity(expected), SeenFilter::with_capacity(0)];
+            for (n, key) in keys.iter().enumerate() {
+                halves[n % 2].insert(&Identity(*key));
+            }
+            let [mut both, half] = halves;
+            both.absorb(half);
+            for key in &keys {
+                prop_assert!(both.may_contain(&Identity(*key)));
+            }
             for (n, key) in keys.iter().enumerate() {
                 filter.insert(&Identity(*key));
                 for earlier in &keys[..=n.min(16)] {

@@ -19,28 +19,56 @@
 //! fills the part itself. A lane that has looked up, and is paused until the part was dropped ten times over, still knows what
 //! was true of its version; the commit, which is created once, tells whether that one is still the newest.
 //!
-//! A process knows which generation it writes to by its last look. So it has one task for a part at a time: a lane's begins
+//! A process knows which generation it writes to by its last look (a scan is none, so it may go on beside the work). So it has
+//! one task at a time that writes to a part: a lane's begins
 //! when the one before it has ended (`consumer`), and in a process that runs commands the lanes rest meanwhile.
 
 use crate::{
+    context::Context,
     filter::SeenFilter,
     lake::{KeyRow, Lake, Table},
     lane_table::TxnNames,
     metrics::Metrics,
+    seen_keys::SeenKeys,
     trouble::Trouble,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use tributary_backends::tables::{IndexPart, Location, Tables};
 use tributary_schemas::identity::Identity;
 
 /// Entries written at once while a part is rebuilt: a few MB.
 const SLICE: usize = 50_000;
 
+/// Brings a part up to the table's newest version, and gives what is known of its identities: all of them, or what a reading
+/// gives that goes on beside the work when they are many.
+pub(crate) async fn open(context: &Arc<Context>, table: &mut Table, part: &IndexPart) -> Result<SeenKeys, Trouble> {
+    let Context { tables, metrics, config, .. } = &**context;
+    if live_rows(table, part.lane) <= config.read_first {
+        return catch_up(&**tables, table, part, metrics).await.map(SeenKeys::whole);
+    }
+    bring_up(&**tables, table, part, metrics).await?;
+    Ok(SeenKeys::read(context, table, part))
+}
+
 /// Brings a part up to the table's newest version, from its watermark where that can be trusted and from nothing where
-/// it cannot, and gives the filter of all its identities.
-///
-/// A part is trusted when its watermark is not ahead of the table (as after the lake was restored from a copy), and
-/// when it has as many entries as the lane has live rows: a lost entry would make a second row of its identity.
+/// it cannot: where it is ahead of the table, as after the lake was restored from a copy.
+async fn bring_up(tables: &dyn Tables, table: &mut Table, part: &IndexPart, metrics: &Metrics) -> Result<(), Trouble> {
+    // The watermark before the version, so that another owner's commit in between cannot make it seem ahead.
+    let watermark = tables.watermark(part).await?;
+    table.refresh().await?;
+    match watermark {
+        Some(watermark) if watermark <= table.version() => add_since(tables, table, part, watermark, &mut |_| ()).await,
+        None => refill(tables, table, part).await.map(drop),
+        Some(watermark) => {
+            tracing::warn!(?part, watermark, version = table.version(), "the index is ahead of its table");
+            metrics.index_rebuilds.inc();
+            rebuild(tables, table, part).await.map(drop)
+        }
+    }
+}
+
+/// Brings a part up to the table's newest version, and gives the filter of all its identities once it has as many entries as
+/// the lane has live rows: a lost entry would make a second row of its identity.
 pub(crate) async fn catch_up(
     tables: &dyn Tables,
     table: &mut Table,
@@ -49,22 +77,9 @@ pub(crate) async fn catch_up(
 ) -> Result<SeenFilter, Trouble> {
     let mut repairs = [Repair::Refill, Repair::Rebuild].into_iter();
     loop {
-        // The watermark before the version, so that another owner's commit in between cannot make it seem ahead.
-        let watermark = tables.watermark(part).await?;
-        table.refresh().await?;
-        match watermark {
-            Some(watermark) if watermark <= table.version() => {
-                add_since(tables, table, part, watermark, &mut |_| ()).await?;
-            }
-            None => drop(refill(tables, table, part).await?),
-            Some(watermark) => {
-                tracing::warn!(?part, watermark, version = table.version(), "the index is ahead of its table");
-                metrics.index_rebuilds.inc();
-                rebuild(tables, table, part).await?;
-            }
-        }
+        bring_up(tables, table, part, metrics).await?;
         let (live, version) = (live_rows(table, part.lane), table.version());
-        let (filter, entries, complete_to) = scan(tables, part, live).await?;
+        let Scan { filter, entries, complete_to } = scan(tables, part, live).await?;
         let is_complete = complete_to.is_some_and(|to| to >= version);
         if is_complete && entries == live {
             return Ok(filter);
@@ -107,25 +122,25 @@ impl Repair {
 }
 
 /// Live rows in the files of one lane.
-fn live_rows(table: &Table, lane: u32) -> u64 {
+pub(crate) fn live_rows(table: &Table, lane: u32) -> u64 {
     table.files().iter().filter(|file| file.lane == lane).map(|file| file.rows.saturating_sub(file.deleted)).sum()
 }
 
 /// Brings a part from its watermark, and the filter over it from version `known`, to the version that the table has
 /// moved to meanwhile. The two differ when another owner has moved the watermark: its keys are not in this filter.
 pub(crate) async fn advance(
-    tables: &dyn Tables,
+    context: &Arc<Context>,
     table: &mut Table,
     part: &IndexPart,
-    (filter, known): (&mut SeenFilter, u64),
-    metrics: &Metrics,
+    (seen, known): (&mut SeenKeys, u64),
 ) -> Result<(), Trouble> {
+    let tables = &*context.tables;
     match tables.watermark(part).await? {
         Some(watermark) if watermark <= table.version() => {
-            add_since(tables, table, part, watermark.min(known), &mut |identity| filter.insert(identity)).await
+            add_since(tables, table, part, watermark.min(known), &mut |identity| seen.insert(identity)).await
         }
         _ => {
-            *filter = catch_up(tables, table, part, metrics).await?;
+            *seen = open(context, table, part).await?;
             Ok(())
         }
     }
@@ -150,8 +165,18 @@ async fn add_since(
     Ok(())
 }
 
-/// The filter of all identities of a part, how many there are, and up to which version they are complete.
-async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(SeenFilter, u64, Option<u64>), Trouble> {
+/// All identities of a part.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) filter: SeenFilter,
+    /// How many there are.
+    pub(crate) entries: u64,
+    /// Up to which version of the table there are no others.
+    pub(crate) complete_to: Option<u64>,
+}
+
+/// Reads a part of which so many entries are expected.
+pub(crate) async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<Scan, Trouble> {
     let mut filter = SeenFilter::with_capacity(usize::try_from(expected).unwrap_or_default());
     let mut entries = 0;
     let mut keep = |slice: &[(Identity, Location)]| {
@@ -159,7 +184,7 @@ async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<(S
         slice.iter().for_each(|(identity, _)| filter.insert(identity));
     };
     let complete_to = tables.scan(part, &mut keep).await?;
-    Ok((filter, entries, complete_to))
+    Ok(Scan { filter, entries, complete_to })
 }
 
 /// Drops a part and reads it back from the lake. A crash in between leaves a part without a watermark, which is filled

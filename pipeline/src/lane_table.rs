@@ -9,10 +9,10 @@ use crate::{
     chunking::landed_before,
     context::Context,
     dedup::{self, IdentityMap, Outcomes, Seen},
-    filter::SeenFilter,
     index::{self, Repair},
     lake::{LakeError, Table, TableCommit},
     metrics::Rival,
+    seen_keys::{Ended, SeenKeys},
     take::take_rows,
     trouble::{Trouble, patiently},
 };
@@ -86,8 +86,8 @@ pub(crate) struct LaneTable {
     part: IndexPart,
     names: TxnNames,
     table: Table,
-    filter: SeenFilter,
-    /// Version of the table up to which the filter has every key.
+    seen: SeenKeys,
+    /// Version of the table up to which `seen` has what came since it was opened.
     known: u64,
 }
 
@@ -113,14 +113,14 @@ impl LaneTable {
         let mut table = patiently!(context.patience, "opening a table", context.lake.table(workspace))?;
         let part = IndexPart { workspace: workspace.to_owned(), lane };
         let names = TxnNames::of(lane, context.log.id());
-        let filter = patiently!(
+        let seen = patiently!(
             context.patience,
             "bringing the key index up to its table",
-            index::catch_up(&*context.tables, &mut table, &part, &context.metrics)
+            index::open(&context, &mut table, &part)
         )?;
         within_the_log(&context, &table, lane, &names).await?;
         let known = table.version();
-        Ok(Self { context, part, names, table, filter, known })
+        Ok(Self { context, part, names, table, seen, known })
     }
 
     /// Offsets below this are in the table.
@@ -137,7 +137,8 @@ impl LaneTable {
         loop {
             let version = self.table.version();
             match self.attempt(chunk, &mut progress).await {
-                Ok(()) => return Ok(()),
+                // One of them may have been in the table all along.
+                Ok(()) => return self.hear_of(&mut progress.unheard, chunk.next).await,
                 Err(Attempt::Trouble(trouble)) => {
                     progress.ready = None;
                     wait.pause(trouble).await?;
@@ -195,6 +196,7 @@ impl LaneTable {
 
     /// Step 1: what is new in the chunk, and what it replaces. `None` when the table has all of it.
     async fn resolve(&mut self, chunk: &TableChunk) -> Result<Option<DedupedChunk>, Attempt> {
+        self.judge_reading().await?;
         let position = self.position();
         let skipped = landed_before(&chunk.offsets, position);
         let dead = chunk.dead.iter().filter(|offset| **offset >= position).count() as u64;
@@ -225,10 +227,10 @@ impl LaneTable {
         Ok(Some(deduped))
     }
 
-    /// Where the lake has the identities that it may have. Those that the filter has never seen cost no read.
+    /// Where the lake has the identities that it may have. Those that were never seen cost no read.
     async fn existing(&self, seen: &[Seen]) -> Result<IdentityMap<Location>, Attempt> {
         let mut wanted: Vec<_> =
-            seen.iter().map(|record| record.identity).filter(|identity| self.filter.may_contain(identity)).collect();
+            seen.iter().map(|record| record.identity).filter(|identity| self.seen.may_contain(identity)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
@@ -283,7 +285,7 @@ impl LaneTable {
         let entries: Vec<_> = deduped.keys.iter().zip(&files.places).map(entry).collect();
         // From here on the rows exist, whatever becomes of the index.
         for (identity, _) in &entries {
-            self.filter.insert(identity);
+            self.seen.insert(identity);
         }
         self.known = version;
         self.context.metrics.stage("commit", started.elapsed());
@@ -307,7 +309,7 @@ impl LaneTable {
     /// Brings handle, index and filter to the newest version. False when all of them were there already: nobody else
     /// has committed, and nobody has touched the index.
     async fn moved_on(&mut self, from: u64) -> Result<bool, Trouble> {
-        let Context { tables, patience, metrics, .. } = &*self.context;
+        let Context { tables, patience, .. } = &*self.context;
         patiently!(patience, "reading a table's newest version", self.table.refresh())?;
         let watermark = patiently!(patience, "reading the index watermark", tables.watermark(&self.part))?;
         if self.table.version() == from && self.known == from && watermark == Some(from) {
@@ -316,10 +318,25 @@ impl LaneTable {
         patiently!(
             patience,
             "bringing the key index up to its table",
-            index::advance(&**tables, &mut self.table, &self.part, (&mut self.filter, self.known), metrics)
+            index::advance(&self.context, &mut self.table, &self.part, (&mut self.seen, self.known))
         )?;
         self.known = self.table.version();
         Ok(true)
+    }
+
+    /// When the index has been read beside the work: takes what was read, or does something about it.
+    async fn judge_reading(&mut self) -> Result<(), Trouble> {
+        if !self.seen.is_to_be_judged() {
+            return Ok(());
+        }
+        // Entries of another owner's rows may have been read.
+        self.moved_on(self.table.version()).await?;
+        match self.seen.judge(index::live_rows(&self.table, self.part.lane)).await? {
+            Ended::Well => {}
+            Ended::InVain => self.seen = SeenKeys::read(&self.context, &self.table, &self.part),
+            Ended::Wrong(reason) => self.repair(Repair::Refill, &reason).await?,
+        }
+        Ok(())
     }
 
     /// Who has moved the table since it was `before`.
@@ -335,11 +352,12 @@ impl LaneTable {
         let Context { tables, patience, metrics, .. } = &*self.context;
         metrics.index_rebuilds.inc();
         patiently!(patience, "repairing the index", repair.run(&**tables, &mut self.table, &self.part))?;
-        self.filter = patiently!(
+        let filter = patiently!(
             patience,
             "reading a repaired index",
             index::catch_up(&**tables, &mut self.table, &self.part, metrics)
         )?;
+        self.seen = SeenKeys::whole(filter);
         self.known = self.table.version();
         Ok(())
     }

@@ -7,8 +7,8 @@
 //!    rules in [`chunking`]; `landings` goes on with the traces of its requests.
 //! 3. `chunk` has the type of each stage: `RawChunk` → `NormalizedChunk` (`normalize`: frames to columns, grouped by
 //!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
-//! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, and
-//!    [`lake`] is the Delta table itself.
+//! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, `seen_keys`
+//!    knows what cannot be in it, and [`lake`] is the Delta table itself.
 //! 5. `say` says of each table what there is to fetch and what has landed, then the lane commits its offsets;
 //!    `small_topics` brings attachments, facts and rejected records into the tables; `sweep` fails batches that never landed, once
 //!    `passage` says that nothing in the log can land them any more.
@@ -51,6 +51,7 @@ mod open_tables;
 pub mod passage;
 mod pipeline;
 mod say;
+mod seen_keys;
 mod small_topics;
 mod sweep;
 mod take;

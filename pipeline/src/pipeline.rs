@@ -3,7 +3,7 @@
 use crate::{
     config::Config,
     consumer::{consume, group_name},
-    context::{BUDGET_UNIT, Context, Health},
+    context::{BUDGET_UNIT, Context, Health, READINGS},
     holdings::Holdings,
     lake::Lake,
     lane::Lane,
@@ -72,6 +72,7 @@ impl Pipeline {
             said: Said::default(),
             health,
             holdings: Holdings::default(),
+            readings: Semaphore::new(READINGS),
             budget: Arc::new(Semaphore::new(budget)),
             config,
         };

@@ -254,7 +254,8 @@ pub trait Idempotency {
 
 /// The key index: never asked key by key.
 ///
-/// Of one process, one task at a time writes to a part; of several processes, any number may.
+/// Of one process, one task at a time writes to a part and looks into it, and others may scan; of several processes, any
+/// number may write.
 #[async_trait]
 pub trait KeyIndex {
     /// Where `keys` are, and how far that can be relied on.

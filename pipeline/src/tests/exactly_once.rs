@@ -5,6 +5,7 @@ use super::{
     small_world::{Rec, SmallWorld, quick},
 };
 use crate::{
+    Config,
     context::Context,
     lake::tests::{data_files, with_one_unclear_commit},
     metrics::Rival,
@@ -26,6 +27,8 @@ struct Plan {
     batches: Vec<Vec<Rec>>,
     lives: Vec<(u64, bool, usize)>,
     chunk: usize,
+    /// As [`Config::read_first`]: from no row at all on, or for all there are.
+    read_first: u64,
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -33,28 +36,33 @@ fn plan() -> impl Strategy<Value = Plan> {
     let batches = prop::collection::vec(prop::collection::vec(rec, 1..12), 1..5);
     let lives = prop::collection::vec((1u64..30, any::<bool>(), 1usize..9), 0..5);
     let lanes = (1u32..3).prop_flat_map(|partitions| (Just(partitions), 1..=partitions));
-    (lanes, batches, lives, 1usize..20).prop_map(|((partitions, spread), batches, lives, chunk)| Plan {
-        lanes: Lanes { partitions, spread },
-        batches,
-        lives,
-        chunk,
-    })
+    let read_first = prop_oneof![Just(0), Just(u64::MAX)];
+    (lanes, batches, lives, 1usize..20, read_first).prop_map(
+        |((partitions, spread), batches, lives, chunk, read_first)| Plan {
+            lanes: Lanes { partitions, spread },
+            batches,
+            lives,
+            chunk,
+            read_first,
+        },
+    )
 }
 
 async fn live_through(plan: Plan) {
     let mut world = SmallWorld::new(plan.lanes);
     let mut lives = plan.lives.into_iter();
+    let config = |chunk| Config { read_first: plan.read_first, ..quick(chunk) };
     for (number, batch) in plan.batches.iter().enumerate() {
         world.send(&format!("b{number}"), batch);
         if let Some((calls, takes_effect, chunk)) = lives.next() {
             let fate = Fate::dies_at(calls, takes_effect);
-            let process = world.process(quick(chunk), &fate);
+            let process = world.process(config(chunk), &fate);
             // It may die or get through; both is fine.
             let _ = world.run(&process, &fate).await;
         }
     }
     let fate = Fate::immortal();
-    let process = world.process(quick(plan.chunk), &fate);
+    let process = world.process(config(plan.chunk), &fate);
     world.run(&process, &fate).await.unwrap();
     world.assert_exact().await;
 }

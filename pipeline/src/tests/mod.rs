@@ -10,5 +10,6 @@ mod overdue;
 mod readiness;
 #[cfg(feature = "services")]
 mod rebuilding;
+mod seen_keys;
 pub(crate) mod small_world;
 mod whole;

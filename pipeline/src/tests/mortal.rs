@@ -26,6 +26,8 @@ struct Inner {
     faults: Mutex<u64>,
     /// The next look-up finds its part being rebuilt.
     rebuilding: std::sync::atomic::AtomicBool,
+    /// No scan ends at the moment.
+    unread: watch::Sender<bool>,
     /// A workspace whose index cannot be finished at the moment.
     held: watch::Sender<Option<String>>,
 }
@@ -58,6 +60,11 @@ impl Fate {
     /// Holds up every chunk of the workspace behind its commit, until another one is named or none.
     pub(crate) fn hold(&self, workspace: Option<&str>) {
         self.0.held.send_replace(workspace.map(str::to_owned));
+    }
+
+    /// Holds up the end of every scan, or no longer.
+    pub(crate) fn hold_scans(&self, hold: bool) {
+        self.0.unread.send_replace(hold);
     }
 
     /// Another process drops the part of the next look-up and has filled half of it when the keys are read, and all of it
@@ -154,7 +161,9 @@ impl KeyIndex for MortalTables {
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [(Identity, Location)]) + Send),
     ) -> Result<Option<u64>, TablesError> {
-        fated!(self, self.tables.scan(part, each))
+        let scanned = fated!(self, self.tables.scan(part, each));
+        let _ = self.fate.0.unread.subscribe().wait_for(|hold| !hold).await;
+        scanned
     }
     async fn clear(&self, part: &IndexPart) -> Result<(), TablesError> {
         fated!(self, self.tables.clear(part))

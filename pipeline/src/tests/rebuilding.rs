@@ -4,7 +4,7 @@ use super::{
     mortal::Fate,
     small_world::{Rec, SmallWorld, quick},
 };
-use crate::rebuild_index;
+use crate::{Config, rebuild_index};
 use std::{sync::Arc, time::Duration};
 use tributary_backends::{
     log::Topic,
@@ -42,10 +42,20 @@ async fn rebuild_again_and_again(world: &SmallWorld, tables: Arc<dyn Tables>) ->
     }
 }
 
-/// Every record overwrites: one that were not found would be a second row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_goes_on_while_two_processes_rebuild_its_index() {
+    goes_on(u64::MAX).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_reads_its_index_beside_the_work_goes_on_just_so() {
+    goes_on(0).await;
+}
+
+/// Every record overwrites: one that were not found would be a second row.
+async fn goes_on(read_first: u64) {
     let options = options();
+    let config = |chunk| Config { read_first, ..quick(chunk) };
     let open = async || cql::open(options.clone()).await.unwrap();
     let mut world = SmallWorld::new(Lanes { partitions: 1, spread: 1 });
     world.tables = open().await;
@@ -54,7 +64,7 @@ async fn a_lane_goes_on_while_two_processes_rebuild_its_index() {
         world.send(&format!("b{batch}"), &records);
     }
     let fate = Fate::immortal();
-    let process = world.process(quick(7), &fate);
+    let process = world.process(config(7), &fate);
     let (one, other) = (open().await, open().await);
     tokio::select! {
         landed = world.run(&process, &fate) => landed.unwrap(),
@@ -63,7 +73,7 @@ async fn a_lane_goes_on_while_two_processes_rebuild_its_index() {
     }
     // The last of them was cut off: the next owner fills what it has left.
     world.send("last", &[rec(1, 77), rec(100, 1)]);
-    world.run(&world.process(quick(50), &fate), &fate).await.unwrap();
+    world.run(&world.process(config(50), &fate), &fate).await.unwrap();
     world.assert_exact().await;
     drop_keyspaces(&options, false).await.unwrap();
 }

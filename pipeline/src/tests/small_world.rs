@@ -7,7 +7,7 @@ use super::{
 use crate::{
     check,
     config::Config,
-    context::{BUDGET_UNIT, Context, Health},
+    context::{BUDGET_UNIT, Context, Health, READINGS},
     dedup::Outcomes,
     index,
     lake::{self, Lake},
@@ -150,6 +150,7 @@ impl SmallWorld {
             said: Said::default(),
             health: Health::default(),
             holdings: crate::holdings::Holdings::default(),
+            readings: Semaphore::new(READINGS),
             budget: Arc::new(Semaphore::new(config.memory_bytes.div_ceil(BUDGET_UNIT))),
             config,
         })

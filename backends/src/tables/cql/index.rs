@@ -178,14 +178,15 @@ impl Index {
         cluster.write(&self.watermark, (watermark, &part.workspace, i64::from(part.lane))).await
     }
 
-    /// Gives all entries in key order, page by page. The first pages of a few partitions are fetched ahead.
+    /// Gives all entries in key order, page by page. The first pages of a few partitions are fetched ahead. May go on beside
+    /// writes of this process, which it leaves alone.
     pub(super) async fn scan(
         &self,
         cluster: &Cluster,
         part: &IndexPart,
         each: &mut (dyn for<'a> FnMut(&'a [Entry]) + Send),
     ) -> Result<Option<u64>, Failure> {
-        let before = self.read_part(cluster, part).await?;
+        let before = Self::peek(&self.part, cluster, part).await?;
         let Some(generation) = before.generation else { return Ok(None) };
         let first = (0..generation.buckets()).map(|bucket| cluster.page(&self.scan, (generation.id, bucket), None));
         let mut first = std::pin::pin!(stream::iter(first).buffered(AHEAD));
@@ -200,7 +201,7 @@ impl Index {
                 (page, next) = cluster.page(&self.scan, (generation.id, bucket), Some(state)).await?;
             }
         }
-        let after = self.read_part(cluster, part).await?;
+        let after = Self::peek(&self.part, cluster, part).await?;
         Ok(before.watermark.filter(|_| after.generation == before.generation))
     }
 
@@ -276,14 +277,19 @@ impl Index {
         cluster: &Cluster,
         part: &IndexPart,
     ) -> Result<Part, Failure> {
-        let rows = cluster.rows(statement, (&part.workspace, i64::from(part.lane))).await?;
-        let read = rows.into_iter().next().map_or_else(|| Ok(Part::default()), Part::read)?;
+        let read = Self::peek(statement, cluster, part).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match read.generation {
             Some(generation) => known.insert(part.clone(), generation),
             None => known.remove(part),
         };
         Ok(read)
+    }
+
+    /// A look after which this process writes to the generation that it wrote to before.
+    async fn peek(statement: &PreparedStatement, cluster: &Cluster, part: &IndexPart) -> Result<Part, Failure> {
+        let rows = cluster.rows(statement, (&part.workspace, i64::from(part.lane))).await?;
+        rows.into_iter().next().map_or_else(|| Ok(Part::default()), Part::read)
     }
 }
 
