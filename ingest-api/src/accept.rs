@@ -14,6 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
+use tokio::time::Instant;
 use tracing::Instrument;
 use tributary_backends::{
     crash,
@@ -46,7 +47,7 @@ pub struct Order {
 pub async fn accept(api: Api, order: Order, received: Received) -> Result<Bytes, Failure> {
     let body = decompress(&api, &order, received).await?;
     let response = match &order.idempotency_key {
-        None => store(&api, &order, body).await?,
+        None => store(&api, &order, body, None).await?,
         Some(key) => {
             let hold = Hold {
                 workspace: order.key.workspace.clone(),
@@ -54,8 +55,8 @@ pub async fn accept(api: Api, order: Order, received: Received) -> Result<Bytes,
                 body_hash: idempotency::body_hash(order.form, order.format.as_deref(), &body.bytes),
                 owner: api.world.uuid_v7(),
             };
-            let work = store(&api, &order, body);
-            idempotency::once(&api.tables, &api.world, &api.config.idempotency, hold, work).await?
+            let work = |by| store(&api, &order, body, Some(by));
+            idempotency::once(&*api.tables, &*api.world, &api.config.idempotency, hold, work).await?
         }
     };
     crash::point("accept.before_reply");
@@ -93,7 +94,8 @@ struct Prepared {
     held: Reservation,
 }
 
-async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failure> {
+/// Nothing of it is appended after `by`.
+async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) -> Result<Bytes, Failure> {
     let check = tracing::info_span!(target: trace::TARGET, "check", bytes = body.bytes.len() as i64);
     let prepared = prepare(api, order, body).instrument(check).await?;
     let Prepared { row, messages, response, body_len, held } = prepared;
@@ -105,7 +107,11 @@ async fn store(api: &Api, order: &Order, body: Received) -> Result<Bytes, Failur
         let append = tracing::info_span!(
             target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len() as i64
         );
-        api.log.append(messages).instrument(append).await?;
+        let appending = match by {
+            Some(by) => api.log.append_by(messages, by),
+            None => api.log.append(messages),
+        };
+        appending.instrument(append).await?;
         Ok::<_, Failure>(())
     };
     durable.instrument(span).await?;

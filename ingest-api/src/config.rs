@@ -106,9 +106,10 @@ impl Default for Timeouts {
 pub struct IdempotencyConfig {
     /// How long a `202` is kept; default 24 h.
     pub keep: Duration,
-    /// How long a request holds its key without an answer before a repeat may take it over; default 30 s. A request
-    /// that takes three quarters of it is given up with a 503, so that it cannot end behind its repeat; that is more than
-    /// a row and an append may take. After a crash a repeat waits for as long, but not with embedded tables, which know
+    /// How long a request holds its key without an answer before a repeat may take it over; default 30 s. It counts from
+    /// before the key was asked for, as the tables have it. A request that takes nine tenths of it is given up with a
+    /// 503, and what it may still append by then is void, so that it cannot end behind its repeat. Shorter: slow tables
+    /// leave less of it for the work. After a crash a repeat waits for as long, but not with embedded tables, which know
     /// that their only process has ended.
     pub lease: Duration,
     /// How long a repeat waits for its twin's answer before it gets 429; default 10 s.

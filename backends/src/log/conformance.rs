@@ -37,6 +37,7 @@ pub async fn run_all(factory: &dyn Factory) {
     order_holds_within_a_partition(factory).await;
     callers_at_once_keep_their_own_order(factory).await;
     watermarks_follow_what_is_appended(factory).await;
+    what_comes_after_its_time_is_not_appended(factory).await;
     an_empty_fetch_waits_no_longer_than_told(factory).await;
     a_waiting_fetch_wakes_when_something_comes(factory).await;
     a_dropped_fetch_loses_nothing(factory).await;
@@ -312,6 +313,18 @@ pub async fn a_former_owner_is_fenced(factory: &dyn Factory) {
             Change::Assigned(_) | Change::Revoked { .. } => {}
         }
     }
+}
+
+/// Whoever was held up before its append is told, and nothing of it is there; in time it is an append like any other.
+pub async fn what_comes_after_its_time_is_not_appended(factory: &dyn Factory) {
+    let log = factory.fresh().await;
+    append(&log, 0, 0..1).await;
+    let late = log.append_by(vec![numbered(0, 1)], Instant::now()).await;
+    assert!(matches!(late, Err(LogError::Unavailable(_))), "{late:?}");
+    let in_time = log.append_by(vec![numbered(0, 2), numbered(0, 3)], Instant::now() + PATIENCE).await.unwrap();
+    assert_eq!(in_time.len(), 2);
+    let (_member, mut readers) = join(&log, "g").await;
+    assert_eq!(numbers(&read(readers.get_mut(&0).unwrap(), 3).await), [0, 2, 3]);
 }
 
 /// A partition that is not there, or nothing to append.

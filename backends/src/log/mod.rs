@@ -7,7 +7,7 @@ use crate::trace::TraceParent;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tributary_schemas::frame::{SchemaIds, Unasked};
 
 #[cfg(any(test, feature = "conformance"))]
@@ -136,6 +136,9 @@ pub enum LogError {
     Halted(String),
 }
 
+/// Of an append that came after the time that was given to it.
+const TOO_LATE: &str = "the time in which it may be appended is over";
+
 /// Durable, partitioned topics.
 #[async_trait]
 pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
@@ -165,6 +168,17 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// The last record for each lane carries the trace context of the span in which this is called.
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError>;
+
+    /// The same for what must not come later than `by`: nothing of it comes behind what anybody appends from then on, also
+    /// when this process has stood still in between, or nobody waits for it any more. Fails when it is past `by` already.
+    ///
+    /// As it is here it does for a log to which one process alone appends, in the order in which it is asked.
+    async fn append_by(&self, messages: Vec<Append>, by: Instant) -> Result<Vec<i64>, LogError> {
+        if Instant::now() >= by {
+            return Err(LogError::Unavailable(TOO_LATE.to_owned()));
+        }
+        self.append(messages).await
+    }
 
     /// What the partition holds now.
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError>;

@@ -244,8 +244,9 @@ pub trait Idempotency {
     /// Takes hold of the key, or says what it found. A hold of a dead process ends at `lease_until`, a stored
     /// response at its expiry (both microseconds). Atomic: of concurrent twins exactly one gets `Fresh`.
     async fn reserve(&self, hold: &Hold, now: i64, lease_until: i64) -> Result<Reservation, TablesError>;
-    /// Stores the response of the holder, kept until `expires_at`.
-    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<(), TablesError>;
+    /// Stores the response of the holder, kept until `expires_at`. False, and nothing is stored, when another request has
+    /// taken the key over: then the other's response is the one that counts.
+    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<bool, TablesError>;
     /// Gives the key up, as if never used; a no-op when `hold` is not the holder.
     async fn release(&self, hold: &Hold) -> Result<(), TablesError>;
     /// Drops what expired before `now`; how many.

@@ -61,7 +61,7 @@ async fn work(tables: Arc<dyn Tables>, caller: u64, done: Arc<AtomicUsize>, stop
         assert_eq!(held, Reservation::InFlight);
         match n % 3 {
             0 => until_available(async || tables.release(&owner).await).await,
-            _ => until_available(async || tables.complete(&owner, id.as_bytes(), LATER).await).await,
+            _ => assert!(until_available(async || tables.complete(&owner, id.as_bytes(), LATER).await).await),
         }
         until_available(async || tables.add_facts(&[landed("w", &id, 5)]).await).await;
         until_available(async || tables.upsert(&part(caller), &entries(n)).await).await;

@@ -104,11 +104,12 @@ async fn one_of_many_twins_is_fresh_across_processes() {
         let fresh: Vec<_> = heirs.iter().filter(|(_, answer)| *answer == Reservation::Fresh).collect();
         assert_eq!(fresh.len(), 1, "{heirs:?}");
         let heir = hold(round, fresh[0].0);
-        tokio::join!(
+        let (late, done, ()) = tokio::join!(
             until_available(async || sessions[0].complete(&dead, b"dead", lease * 2).await),
             until_available(async || sessions[1].complete(&heir, b"heir", lease * 2).await),
             until_available(async || sessions[2].release(&dead).await),
         );
+        assert_eq!((late, done), (false, true), "whoever comes late is told");
         for tables in &sessions {
             let answer = tables.reserve(&hold(round, 999), lease, lease + 1).await.unwrap();
             assert_eq!(answer, Reservation::Stored(b"heir".to_vec()));

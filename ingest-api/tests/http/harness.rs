@@ -8,13 +8,13 @@ use serde_json::Value;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
     log::{Append, Change, FetchLimit, LogError, Member, Message, RecordLog, Topic, Watermarks, embedded as log},
@@ -221,11 +221,20 @@ pub struct Switchable {
     pub released: Notify,
     /// Told when an append begins to wait.
     pub waiting: Notify,
+    /// By when the last append had to be over.
+    pub by: Mutex<Option<Instant>>,
 }
 
 impl Switchable {
     fn new(inner: Arc<dyn RecordLog>) -> Self {
-        Self { inner, away: false.into(), held: false.into(), released: Notify::new(), waiting: Notify::new() }
+        Self {
+            inner,
+            away: false.into(),
+            held: false.into(),
+            released: Notify::new(),
+            waiting: Notify::new(),
+            by: Mutex::new(None),
+        }
     }
 
     /// Lets appends that wait go on.
@@ -243,6 +252,11 @@ impl RecordLog for Switchable {
 
     fn partitions(&self, topic: Topic) -> u32 {
         self.inner.partitions(topic)
+    }
+
+    async fn append_by(&self, messages: Vec<Append>, by: Instant) -> Result<Vec<i64>, LogError> {
+        *self.by.lock().expect("no panic") = Some(by);
+        self.append(messages).await
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {

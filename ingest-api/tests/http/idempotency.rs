@@ -3,6 +3,7 @@
 use crate::harness::{Answer, Server, answer, lines, record, start, start_with};
 use reqwest::StatusCode;
 use std::{io::Write, sync::atomic::Ordering, time::Duration};
+use tokio::time::Instant;
 
 async fn post(server: &Server, key: &str, body: impl Into<reqwest::Body>) -> Answer {
     answer(server.ingest("application/x-ndjson", body).header("idempotency-key", key)).await
@@ -95,6 +96,20 @@ async fn a_key_that_is_too_long_is_400() {
     assert_eq!(post(&server, &"k".repeat(256), record("1", "{}")).await.status, StatusCode::ACCEPTED);
     let refused = post(&server, &"k".repeat(257), record("1", "{}")).await;
     assert_eq!((refused.status, refused.code()), (StatusCode::BAD_REQUEST, "INVALID_IDEMPOTENCY_KEY"));
+}
+
+/// What it appends is void before a repeat may have the key; without a key there is nobody to be in the way of.
+#[tokio::test]
+async fn what_a_request_appends_ends_with_its_lease() {
+    let lease = Duration::from_secs(40);
+    let server = start_with(|config| config.idempotency.lease = lease).await;
+    let by = || *server.log.by.lock().expect("no panic");
+    assert_eq!(server.post_ndjson(lines(1)).await.status, StatusCode::ACCEPTED);
+    assert_eq!(by(), None);
+    let before = Instant::now();
+    assert_eq!(post(&server, "k", lines(1)).await.status, StatusCode::ACCEPTED);
+    let by = by().expect("it has a key");
+    assert!(before < by && by < Instant::now() + lease.mul_f64(0.95), "{by:?}");
 }
 
 #[tokio::test]

@@ -242,7 +242,7 @@ impl Idempotency for MortalTables {
     async fn reserve(&self, hold: &Hold, now: i64, lease_until: i64) -> Result<Reservation, TablesError> {
         self.tables.reserve(hold, now, lease_until).await
     }
-    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<(), TablesError> {
+    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<bool, TablesError> {
         self.tables.complete(hold, response, expires_at).await
     }
     async fn release(&self, hold: &Hold) -> Result<(), TablesError> {

@@ -56,8 +56,9 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 use tributary_schemas::frame::{Meaning, SchemaIds, Unasked};
 
 /// How long a question to the brokers may take.
@@ -176,6 +177,17 @@ impl KafkaLog {
         Err(LogError::Halted(format!("topic {} has no partition {partition}", topic.name())))
     }
 
+    async fn append_within(&self, messages: Vec<Append>, by: Option<Instant>) -> Result<Vec<i64>, LogError> {
+        for message in &messages {
+            self.check(message.topic, message.partition)?;
+        }
+        if messages.is_empty() {
+            let shared = self.0.clone();
+            return blocking(move || shared.producer.check()).await.map(|()| Vec::new());
+        }
+        self.0.producer.append(messages, by).await
+    }
+
     fn check_group(&self, group: &str) -> Result<(), LogError> {
         let name = self.0.kafka.options.group(group);
         if name.is_empty() || name.len() > MAX_GROUP {
@@ -210,14 +222,11 @@ impl RecordLog for KafkaLog {
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-        for message in &messages {
-            self.check(message.topic, message.partition)?;
-        }
-        if messages.is_empty() {
-            let shared = self.0.clone();
-            return blocking(move || shared.producer.check()).await.map(|()| Vec::new());
-        }
-        self.0.producer.append(messages).await
+        self.append_within(messages, None).await
+    }
+
+    async fn append_by(&self, messages: Vec<Append>, by: Instant) -> Result<Vec<i64>, LogError> {
+        self.append_within(messages, Some(by)).await
     }
 
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {

@@ -14,7 +14,7 @@ use super::{
     void::{self, Clocks},
 };
 use crate::{
-    log::{Append, LogError, Topic},
+    log::{Append, LogError, TOO_LATE, Topic},
     trace::{self, TraceParent},
 };
 use rdkafka::{
@@ -66,8 +66,8 @@ impl Producer {
         Ok(Self { options: options.clone(), reports: reports.clone(), topics, headers, room, clocks, native })
     }
 
-    /// Appends all; their offsets. Fails only when nothing of it can be appended any more.
-    pub(super) async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+    /// Appends all, none of it after `by`; their offsets. Fails only when nothing of it can be appended any more.
+    pub(super) async fn append(&self, messages: Vec<Append>, by: Option<Instant>) -> Result<Vec<i64>, LogError> {
         for message in &messages {
             self.check_size(message)?;
         }
@@ -76,19 +76,28 @@ impl Producer {
         let unknown = messages.iter().any(|message| !self.clocks.knows(message.topic, message.partition));
         let again = unknown.then(|| messages.clone());
         let trace = TraceParent::current();
-        let outcome = match (self.append_once(messages, trace.as_ref()).await, again) {
-            (Err(Failed::Late), Some(again)) => self.append_once(again, trace.as_ref()).await,
+        let outcome = match (self.append_once(messages, by, trace.as_ref()).await, again) {
+            (Err(Failed::Late), Some(again)) => self.append_once(again, by, trace.as_ref()).await,
             (outcome, _) => outcome,
         };
         outcome.map_err(LogError::from)
     }
 
-    async fn append_once(&self, messages: Vec<Append>, trace: Option<&TraceParent>) -> Result<Vec<i64>, Failed> {
+    async fn append_once(
+        &self,
+        messages: Vec<Append>,
+        by: Option<Instant>,
+        trace: Option<&TraceParent>,
+    ) -> Result<Vec<i64>, Failed> {
         let room = self.room(&messages).await?;
         let (call, answer) = Call::new(messages, room);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let void_at = Instant::now() + self.options.append_timeout + void::MARGIN;
-        let sent = self.send(&native, &call, trace);
+        let now = Instant::now();
+        let given_up_at = by.into_iter().fold(now + self.options.append_timeout, Instant::min);
+        if given_up_at <= now {
+            return Err(LogError::Unavailable(TOO_LATE.to_owned()).into());
+        }
+        let sent = self.send(&native, &call, given_up_at, trace);
         // Those that are under way hold it.
         drop(call);
         let (outcome, under_way) = match sent {
@@ -102,21 +111,27 @@ impl Producer {
             self.replace_if_dead(&native);
         }
         if under_way && matches!(outcome, Err(Failed::Log(LogError::Unavailable(_)))) {
-            sleep_until(void_at).await;
+            sleep_until(given_up_at + void::MARGIN).await;
         }
         outcome
     }
 
     /// Hands all to librdkafka, without any waiting in between, so that the messages of a call keep their order; or says
-    /// why, and how many it has taken before.
-    fn send(&self, native: &Native, call: &Arc<Call>, trace: Option<&TraceParent>) -> Result<(), (LogError, usize)> {
-        let timeout = i64::try_from(self.options.append_timeout.as_millis()).unwrap_or(i64::MAX);
-        let here = self.clocks.here();
+    /// why, and how many it has taken before. They are void from `given_up_at` on, also when this process stands still
+    /// before it hands them over.
+    fn send(
+        &self,
+        native: &Native,
+        call: &Arc<Call>,
+        given_up_at: Instant,
+        trace: Option<&TraceParent>,
+    ) -> Result<(), (LogError, usize)> {
+        let given_up_at = self.clocks.at(given_up_at);
         let mut framed = Vec::new();
         let carried = trace::carried(trace, call.messages());
         for ((index, message), carries) in call.messages().iter().enumerate().zip(carried) {
             let (topic, partition) = (message.topic, message.partition);
-            let not_after = self.clocks.there(topic, partition, here).saturating_add(timeout);
+            let not_after = self.clocks.there(topic, partition, given_up_at);
             let outgoing = Outgoing {
                 topic: &self.topics[topic as usize],
                 partition: i32::try_from(partition).unwrap_or(i32::MAX),
@@ -264,12 +279,12 @@ mod tests {
         };
         let first = tokio::spawn({
             let (producer, messages) = (producer.clone(), vec![message.clone()]);
-            async move { producer.append(messages).await }
+            async move { producer.append(messages, None).await }
         });
         while producer.room.available_permits() == 3_000 {
             tokio::task::yield_now().await;
         }
-        let Err(LogError::Unavailable(reason)) = producer.append(vec![message]).await else {
+        let Err(LogError::Unavailable(reason)) = producer.append(vec![message], None).await else {
             panic!("there was no room")
         };
         assert!(reason.contains("3000 bytes wait"), "{reason}");

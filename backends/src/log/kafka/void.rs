@@ -55,7 +55,13 @@ impl Clocks {
 
     /// Milliseconds since the Unix epoch by our own clock.
     pub(super) fn here(&self) -> i64 {
-        self.started_at.saturating_add(i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX))
+        self.at(Instant::now())
+    }
+
+    /// The same at another moment.
+    pub(super) fn at(&self, moment: Instant) -> i64 {
+        let since = moment.saturating_duration_since(self.since);
+        self.started_at.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     fn of(&self, topic: Topic, partition: u32) -> Option<&AtomicI64> {

@@ -16,6 +16,7 @@ pub async fn run(factory: &dyn Factory) {
     gives_up(factory).await;
     ends_leases(factory).await;
     survives_clock_jumps(factory).await;
+    completes_late(factory).await;
     expires(factory).await;
     survives_reopening(factory).await;
 }
@@ -49,8 +50,8 @@ async fn answers_from_the_store(factory: &dyn Factory) {
     assert_eq!(reserve(&*tables, &first, NOW).await, Reservation::Fresh, "the same call again");
     assert_eq!(reserve(&*tables, &other, NOW).await, Reservation::Mismatch);
     let response = [0, 1, 0xFF];
-    tables.complete(&first, &response, NOW + DAY).await.unwrap();
-    tables.complete(&first, &response, NOW + DAY).await.unwrap();
+    assert!(tables.complete(&first, &response, NOW + DAY).await.unwrap());
+    assert!(tables.complete(&first, &response, NOW + DAY).await.unwrap(), "the same call again");
     assert_eq!(reserve(&*tables, &twin, NOW + 1).await, Reservation::Stored(response.to_vec()));
     assert_eq!(reserve(&*tables, &other, NOW + 1).await, Reservation::Mismatch);
     tables.release(&first).await.unwrap();
@@ -84,9 +85,10 @@ async fn ends_leases(factory: &dyn Factory) {
     assert_eq!(reserve(&*tables, &heir, NOW + LEASE).await, Reservation::Fresh);
     // The one thought dead was only slow: it must neither take the key away nor answer for the heir.
     tables.release(&dead).await.unwrap();
-    tables.complete(&dead, b"late", NOW + DAY).await.unwrap();
+    assert!(!tables.complete(&dead, b"late", NOW + DAY).await.unwrap(), "and it is told");
     assert_eq!(reserve(&*tables, &hold("k", 1, 3), NOW + LEASE).await, Reservation::InFlight);
-    tables.complete(&heir, b"heir", NOW + DAY).await.unwrap();
+    assert!(tables.complete(&heir, b"heir", NOW + DAY).await.unwrap());
+    assert!(!tables.complete(&dead, b"later", NOW + DAY).await.unwrap());
     assert_eq!(reserve(&*tables, &dead, NOW + LEASE).await, Reservation::Stored(b"heir".to_vec()));
 }
 
@@ -101,6 +103,17 @@ async fn survives_clock_jumps(factory: &dyn Factory) {
     assert_eq!(reserve(&*tables, &heir, NOW + LEASE).await, Reservation::Fresh);
 }
 
+/// A lease that has ended takes nothing away as long as nobody has the key.
+async fn completes_late(factory: &dyn Factory) {
+    let place = factory.place().await;
+    let tables = place.open().await;
+    let (slow, heir) = (hold("k", 1, 1), hold("k", 1, 2));
+    assert_eq!(reserve(&*tables, &slow, NOW).await, Reservation::Fresh);
+    assert_eq!(tables.expire(NOW + LEASE + 1).await.unwrap(), 1);
+    assert!(tables.complete(&slow, b"slow", NOW + DAY).await.unwrap());
+    assert_eq!(reserve(&*tables, &heir, NOW + LEASE + 1).await, Reservation::Stored(b"slow".to_vec()));
+}
+
 async fn expires(factory: &dyn Factory) {
     let place = factory.place().await;
     let tables = place.open().await;
@@ -110,7 +123,7 @@ async fn expires(factory: &dyn Factory) {
         assert_eq!(reserve(&*tables, &hold, NOW).await, Reservation::Fresh);
         // Ten are done, ten are held, ten were given up.
         match n % 3 {
-            0 => tables.complete(&hold, response, NOW + DAY + i64::from(n)).await.unwrap(),
+            0 => assert!(tables.complete(&hold, response, NOW + DAY + i64::from(n)).await.unwrap()),
             1 => {}
             _ => tables.release(&hold).await.unwrap(),
         }

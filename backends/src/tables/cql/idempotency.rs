@@ -149,14 +149,14 @@ impl Idempotency {
         cluster.applies(&self.take_over, values).await
     }
 
-    /// Stores the response unless another request holds the key by now.
+    /// Stores the response unless another request holds the key by now; whether it did.
     pub(super) async fn complete(
         &self,
         cluster: &Cluster,
         hold: &Hold,
         response: &[u8],
         expires_at: i64,
-    ) -> Result<(), TablesError> {
+    ) -> Result<bool, TablesError> {
         let _turn = self.turns.of(&hold.workspace, &hold.key).await;
         let ttl = seconds(expires_at.saturating_sub(cluster.world.now_micros()));
         self.note(cluster, hold, expires_at, ttl).await?;
@@ -165,10 +165,10 @@ impl Idempotency {
             let lives = ttl + MARGIN;
             let done = (lives, hold.body_hash, hold.owner, expires_at, response, workspace, key, hold.owner);
             if cluster.applies(&self.complete, done).await? {
-                return Ok(());
+                return Ok(true);
             }
             match self.find(cluster, hold).await? {
-                Some(found) if found.owner != hold.owner => return Ok(()),
+                Some(found) if found.owner != hold.owner => return Ok(false),
                 Some(_) => continue,
                 None => {}
             }
@@ -176,7 +176,7 @@ impl Idempotency {
             let times = (expires_at, expires_at);
             let anew = (workspace, key, hold.body_hash, hold.owner, times.0, times.1, response, lives);
             if cluster.applies(&self.complete_anew, anew).await? {
-                return Ok(());
+                return Ok(true);
             }
         }
     }

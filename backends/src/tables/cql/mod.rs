@@ -208,7 +208,7 @@ impl Idempotency for Cql {
         self.idempotency.reserve(&self.cluster, hold, now, lease_until).await
     }
 
-    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<(), TablesError> {
+    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<bool, TablesError> {
         self.idempotency.complete(&self.cluster, hold, response, expires_at).await
     }
 

@@ -99,11 +99,11 @@ pub(super) fn reserve(state: &State, hold: &Hold, now: i64, lease_until: i64) ->
     Ok(Reservation::InFlight)
 }
 
-/// Stores the response unless another request holds the key by now.
-pub(super) fn complete(state: &State, hold: &Hold, response: &[u8], expires_at: i64) -> Result<(), TablesError> {
+/// Stores the response unless another request holds the key by now; whether it did.
+pub(super) fn complete(state: &State, hold: &Hold, response: &[u8], expires_at: i64) -> Result<bool, TablesError> {
     let found = entry(state, hold)?;
     if found.as_ref().is_some_and(|found| found.owner != hold.owner) {
-        return Ok(());
+        return Ok(false);
     }
     let done = Entry {
         body_hash: hold.body_hash,
@@ -113,7 +113,7 @@ pub(super) fn complete(state: &State, hold: &Hold, response: &[u8], expires_at: 
         ends_at: expires_at,
         response: Some(response.to_vec()),
     };
-    write(state, hold, Some(done))
+    write(state, hold, Some(done)).map(|()| true)
 }
 
 pub(super) fn release(state: &State, hold: &Hold) -> Result<(), TablesError> {

@@ -236,7 +236,7 @@ impl Idempotency for Embedded {
         self.committer.change(move |state| idempotency::reserve(state, &hold, now, lease_until)).await
     }
 
-    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<(), TablesError> {
+    async fn complete(&self, hold: &Hold, response: &[u8], expires_at: i64) -> Result<bool, TablesError> {
         let (hold, response) = (hold.clone(), response.to_vec());
         self.committer.change(move |state| idempotency::complete(state, &hold, &response, expires_at)).await
     }
