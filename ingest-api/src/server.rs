@@ -16,6 +16,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+use tributary_backends::said::Said;
 
 /// Bytes that a connection buffers before its request asks for them: memory that no budget counts.
 const READ_BUFFER: usize = 128 * 1024;
@@ -31,6 +32,7 @@ pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> 
         api: api.clone(),
         permits: Arc::new(Semaphore::new(api.config.load.max_connections)),
         running: TaskTracker::new(),
+        said: Said::default(),
         abort: CancellationToken::new(),
     };
     tokio::select! {
@@ -48,6 +50,8 @@ struct Connections {
     router: Router,
     permits: Arc<Semaphore>,
     running: TaskTracker,
+    /// What is wrong with the listener.
+    said: Said,
     /// Ends connections that have not finished in time.
     abort: CancellationToken,
 }
@@ -77,7 +81,9 @@ impl Connections {
                 }
                 Err(error) => {
                     // Mostly out of file descriptors: give connections time to end.
-                    tracing::warn!(%error, "cannot take a connection");
+                    if let Some(unsaid) = self.said.may_say("accept") {
+                        tracing::warn!(%error, unsaid, "cannot take a connection");
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }

@@ -1,12 +1,13 @@
 //! Many at once, and nothing that cannot be accounted for.
 
 use crate::{
-    harness::{Home, query},
+    harness::{Home, World, query},
     model::{MESSAGES, record},
 };
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -82,6 +83,36 @@ async fn two_hundred_idle_connections_disturb_nobody() {
         let closed = stream.read_to_end(&mut rest);
         assert!(closed.is_ok() || closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
     }
+}
+
+/// Connections that cannot be taken are said to be once, not twenty times a second, and are taken once they can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_file_descriptors_says_so_once() {
+    if !World::has_embedded("clients of servers need descriptors of their own") {
+        return;
+    }
+    let mut home = Home::new();
+    let up = home.start();
+    up.http.land(MESSAGES).await;
+    let limit = |count: &str| {
+        let (pid, limit) = (format!("--pid={}", up.id()), format!("--nofile={count}:"));
+        assert!(Command::new("prlimit").args([pid, limit]).status().expect("prlimit").success());
+    };
+    let open = std::fs::read_dir(format!("/proc/{}/fd", up.id())).expect("it runs").count();
+    limit(&(open + 10).to_string());
+    let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(up.listen).expect("a connection")).collect();
+    let said = || home.log().matches("cannot take a connection").count();
+    let begun = Instant::now();
+    while said() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", home.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Twenty tries.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(said(), 1);
+    limit("1024");
+    drop(idle);
+    up.http.land(record("after", 1_600_000_000, "{}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
