@@ -2,15 +2,26 @@
 
 use super::pipeline::PipelineHandle;
 use crate::backends::Backends;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, try_join_all},
+};
 use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use tributary_backends::log::{LogError, RecordLog, Topic};
+use tributary_backends::{
+    log::{LogError, RecordLog},
+    tables::{Tables, TablesError},
+};
 use tributary_ingest_api::admin::Ready;
-use tributary_pipeline::Health;
+use tributary_pipeline::{GROUPS, Health};
+use uuid::Uuid;
 
 /// A backend that takes longer is not ready to be relied on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where processes that are asked leave a note, which nobody reads, and its microseconds of life.
+const BOARD: &str = "ready";
+const NOTE_LIVES: i64 = 10_000_000;
 
 type Answers = Vec<(String, Result<(), String>)>;
 
@@ -30,6 +41,7 @@ impl Lanes {
 /// The checks of `/readyz`: log, tables, and where there are lanes those and the lake; none once it is `stopping`.
 pub fn checks(backends: &Backends, lanes: Option<Lanes>, stopping: CancellationToken) -> Ready {
     let (state, log) = (backends.state.clone(), backends.log.clone());
+    let process = state.world.uuid_v7();
     Arc::new(move || -> BoxFuture<'static, Answers> {
         let (state, log, lanes, stopping) = (state.clone(), log.clone(), lanes.clone(), stopping.clone());
         async move {
@@ -37,12 +49,8 @@ pub fn checks(backends: &Backends, lanes: Option<Lanes>, stopping: CancellationT
                 return vec![("process".to_owned(), Err("it is stopping".to_owned()))];
             }
             let (log, tables, lake) = futures::join!(
-                answer(ANSWER_WITHIN, reads_and_writes(&*log)),
-                // Read once, and written to once without a change: a full disk stops only writes.
-                answer(ANSWER_WITHIN, async {
-                    state.tables.keys(Some(super::announce::FIRST_WORKSPACE)).await?;
-                    state.tables.expire(i64::MIN).await
-                }),
+                answer(ANSWER_WITHIN, log_answers(&*log)),
+                answer(ANSWER_WITHIN, tables_answer(&*state.tables, process, state.world.now_micros())),
                 async {
                     // Only lanes need the lake.
                     if lanes.is_none() { Ok(()) } else { answer(ANSWER_WITHIN, state.lake.answers()).await }
@@ -65,18 +73,88 @@ async fn answer<T, E: Display>(within: Duration, asked: impl Future<Output = Res
     }
 }
 
-async fn reads_and_writes(log: &dyn RecordLog) -> Result<(), LogError> {
-    for topic in Topic::ALL {
-        for partition in 0..log.partitions(topic) {
-            log.watermarks(topic, partition).await?;
-        }
-    }
+/// A few questions, however many lanes there are.
+async fn log_answers(log: &dyn RecordLog) -> Result<(), LogError> {
+    try_join_all(GROUPS.map(|(group, topic)| log.progress(group, topic))).await?;
     log.append(Vec::new()).await.map(drop)
+}
+
+/// Reads and writes, for a full disk stops only writes. On servers the note is the write. Embedded tables keep notes in
+/// memory; there, sweeping what ended before all time takes the way of every write, with its look at the room on the disk
+/// and its sync, and changes nothing.
+async fn tables_answer(tables: &dyn Tables, process: Uuid, now: i64) -> Result<(), TablesError> {
+    tables.keys(Some(super::announce::FIRST_WORKSPACE)).await?;
+    tables.exchange(BOARD, process, &[], now, now + NOTE_LIVES).await?;
+    tables.expire(i64::MIN).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tributary_backends::{
+        log::{Append, FetchLimit, Member, Message, Progress, Topic, Watermarks, embedded},
+        world::SystemWorld,
+    };
+    use tributary_schemas::identity::Lanes;
+
+    /// Counts the questions to a log: each may take a while where there are brokers.
+    #[derive(Debug)]
+    struct Counting {
+        log: Arc<dyn RecordLog>,
+        asked: AtomicUsize,
+    }
+
+    impl Counting {
+        fn asked(&self) -> &dyn RecordLog {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            &*self.log
+        }
+    }
+
+    #[async_trait]
+    impl RecordLog for Counting {
+        fn id(&self) -> &str {
+            self.log.id()
+        }
+        fn partitions(&self, topic: Topic) -> u32 {
+            self.log.partitions(topic)
+        }
+        async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+            self.asked().append(messages).await
+        }
+        async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
+            self.asked().watermarks(topic, partition).await
+        }
+        async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
+            self.asked().committed(group, topic, partition).await
+        }
+        async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
+            self.asked().progress(group, topic).await
+        }
+        async fn look(
+            &self,
+            topic: Topic,
+            places: &[(u32, i64)],
+            limit: FetchLimit,
+        ) -> Result<Vec<Vec<Message>>, LogError> {
+            self.asked().look(topic, places, limit).await
+        }
+        async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
+            self.asked().join(group, topic).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_with_many_lanes_is_asked_no_more_than_one_with_few() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = embedded::Options { lanes: Lanes { partitions: 64, spread: 1 }, ..embedded::Options::default() };
+        let log = embedded::open(dir.path(), options, Arc::new(SystemWorld)).expect("a log");
+        let log = Counting { log, asked: AtomicUsize::new(0) };
+        log_answers(&log).await.expect("it answers");
+        assert_eq!(log.asked.into_inner(), GROUPS.len() + 1);
+    }
 
     #[tokio::test]
     async fn a_backend_that_hangs_or_fails_is_not_ready() {
