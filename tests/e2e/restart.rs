@@ -4,6 +4,10 @@ use crate::{
     harness::{Home, World, query},
     model::{MESSAGES, NOTES, Table, record, with_data},
 };
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -70,6 +74,33 @@ async fn a_batch_that_can_never_land_fails_with_a_reason() {
     );
     let found = home.lake(&["check"]).await;
     assert_eq!(found.code, 0, "{found:?}");
+}
+
+/// A store that takes connections and says nothing keeps a start waiting, but not its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_the_store_can_be_ended() {
+    let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["--lake", "s3://lake/"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("AWS_ENDPOINT_URL", format!("http://{}", store.local_addr().expect("an address")));
+    let environment = [("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "r"), ("AWS_ACCESS_KEY_ID", "a")];
+    let mut starting = command.envs(environment).env("AWS_SECRET_ACCESS_KEY", "s").spawn().expect("the binary starts");
+    let asked = tokio::time::timeout(Duration::from_secs(60), store.accept()).await;
+    let _held = asked.expect("it asks the store").expect("a connection");
+    let told = Command::new("kill").args(["-TERM", &starting.id().to_string()]).status().expect("kill");
+    assert!(told.success());
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = starting.try_wait().expect("its state") {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(10) {
+            let _ = starting.kill();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(status.success(), "{status:?} after {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

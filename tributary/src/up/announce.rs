@@ -26,12 +26,17 @@ const EXAMPLE_RECORD: &str = concat!(
     r#""data":{"text":"Hello, lake!"}}"#
 );
 
-/// On the first start: the workspace's table (so that it can be queried at once) and one key.
-pub async fn first_key(state: &State) -> anyhow::Result<Option<String>> {
+/// Whether this is the first start; then the workspace's table is there now, so that it can be queried at once.
+pub async fn is_first(state: &State) -> anyhow::Result<bool> {
     if !state.tables.keys(None).await.context("cannot read the keys")?.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
     state.lake.table(FIRST_WORKSPACE).await.with_context(|| format!("cannot create a table in {}", state.lake_url))?;
+    Ok(true)
+}
+
+/// Makes the key of the first start.
+pub async fn first_key(state: &State) -> anyhow::Result<String> {
     let new = NewKey {
         workspace: FIRST_WORKSPACE.to_owned(),
         label: "first key".to_owned(),
@@ -39,7 +44,7 @@ pub async fn first_key(state: &State) -> anyhow::Result<Option<String>> {
         permissions: vec![Permission::Read, Permission::Write],
         rate_limit: None,
     };
-    Ok(Some(create_key(state, new).await?.key))
+    Ok(create_key(state, new).await?.key)
 }
 
 /// Everything that it says.

@@ -183,10 +183,15 @@ async fn run_role(role: Role, process: ProcessArgs, args: BackendArgs) -> anyhow
         backends = Backends::open(&args, directory) => backends?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    if role.lanes.is_some() {
-        backends.prove_lake().await?;
-    }
-    let first_key = if role.is_whole() { announce::first_key(&backends.state).await? } else { None };
+    let is_first = tokio::select! {
+        is_first = prepare(&role, &backends) => is_first?,
+        () = signals.next() => {
+            close(backends).await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    // Not to be cut off, for it is shown only once.
+    let first_key = if is_first { Some(announce::first_key(&backends.state).await?) } else { None };
     let announcement = Announcement::new(&listeners, &backends, first_key)?;
     let mut services = Services::start(role, listeners, &backends)?;
     announcement.say(process.json)?;
@@ -200,6 +205,15 @@ async fn run_role(role: Role, process: ProcessArgs, args: BackendArgs) -> anyhow
     }
     close(backends).await;
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// What must be true of the lake before lanes run on it; whether nothing was ever started here. A store that hangs may keep
+/// this waiting for long.
+async fn prepare(role: &Role, backends: &Backends) -> anyhow::Result<bool> {
+    if role.lanes.is_some() {
+        backends.prove_lake().await?;
+    }
+    Ok(role.is_whole() && announce::is_first(&backends.state).await?)
 }
 
 /// Leaves consumer groups and closes files, which blocks.
