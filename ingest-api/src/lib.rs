@@ -78,6 +78,8 @@ pub struct Inner {
     pub(crate) cpu: Cpu,
     /// Batches being accepted, which outlive their connection.
     pub(crate) accepting: TaskTracker,
+    /// About to stop: every answer is the last of its connection.
+    pub(crate) leaving: CancellationToken,
     /// Told to stop: new requests are refused and long polls end.
     pub(crate) stopping: CancellationToken,
     last_created_at: AtomicI64,
@@ -119,9 +121,16 @@ impl Api {
             pressure,
             cpu: Cpu::default(),
             accepting: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             last_created_at: AtomicI64::new(i64::MIN),
         }))
+    }
+
+    /// It is going to stop: requests are answered as before, but each answer ends its connection, so that whoever keeps
+    /// one open asks a balancer for another server before this one is gone.
+    pub fn leave(&self) {
+        self.leaving.cancel();
     }
 
     /// When a batch was created, in milliseconds: `now`, or later than the batch before if the clock says otherwise, so

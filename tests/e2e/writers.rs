@@ -25,6 +25,8 @@ pub struct Writer {
     pub records: u64,
     /// How often which error was the answer.
     pub refusals: BTreeMap<String, usize>,
+    /// How often there was no answer.
+    pub unanswered: usize,
 }
 
 impl Writer {
@@ -44,6 +46,7 @@ impl Writer {
             batches: Vec::new(),
             records: 0,
             refusals: BTreeMap::new(),
+            unanswered: 0,
         }
     }
 
@@ -85,6 +88,10 @@ impl Writer {
         let key = format!("{}-{}", self.name, self.sent);
         for turn in self.sent as usize.. {
             let http = &servers[turn % servers.len()];
+            if !http.is_in_use() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
             let answer = http.try_post("application/x-ndjson", body.clone().into_bytes(), Some(&key)).await;
             match answer {
                 Ok(answer) if answer.status == 202 => {
@@ -100,7 +107,7 @@ impl Writer {
                     let error = answer.json["error"].as_str().expect("a code").to_owned();
                     *self.refusals.entry(error).or_default() += 1;
                 }
-                Err(_) => {}
+                Err(_) => self.unanswered += 1,
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -12,7 +12,7 @@ use crate::{Api, failure::Failure, metrics::Counted};
 use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Query, Request, State},
-    http::{StatusCode, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -40,14 +40,14 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Around every request: refuse when stopping, turn a panic into a 500, count.
+/// Around every request: refuse when stopping, turn a panic into a 500, end the connection when leaving, count.
 async fn surround(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let _in_flight = Counted::up(&api.metrics.in_flight);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let span = span_of(&request, &route);
-    let response = if api.stopping.is_cancelled() {
+    let mut response = if api.stopping.is_cancelled() {
         Failure::stopping().into_response()
     } else {
         AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await.unwrap_or_else(|_| {
@@ -55,6 +55,9 @@ async fn surround(State(api): State<Api>, request: Request, next: Next) -> Respo
             Failure::internal().closing().into_response()
         })
     };
+    if api.leaving.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status().as_u16();
     span.record("http.response.status_code", i64::from(status));
     if status >= 500 {

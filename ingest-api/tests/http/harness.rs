@@ -35,6 +35,7 @@ pub struct Server {
     pub log: Arc<Switchable>,
     pub tables: Arc<dyn Tables>,
     pub registry: Arc<Registry>,
+    pub api: Api,
     pub stop: CancellationToken,
     serving: Option<JoinHandle<std::io::Result<()>>>,
     _dir: TempDir,
@@ -92,10 +93,10 @@ async fn start_on(
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
     let address = listener.local_addr().expect("address");
     let stop = CancellationToken::new();
-    let serving = Some(tokio::spawn(serve(api, listener, stop.clone())));
+    let serving = Some(tokio::spawn(serve(api.clone(), listener, stop.clone())));
     let client = Client::builder().no_proxy().build().expect("client");
     let registry = Arc::new(registry);
-    Server { address, client, key: String::new(), log, tables, registry, stop, serving, _dir: dir }
+    Server { address, client, key: String::new(), log, tables, registry, api, stop, serving, _dir: dir }
 }
 
 impl Server {

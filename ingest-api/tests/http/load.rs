@@ -59,6 +59,21 @@ async fn a_log_that_is_away_is_503_and_the_batch_does_not_land() {
 }
 
 #[tokio::test]
+async fn leaving_answers_everybody_and_ends_their_connections() {
+    let server = start().await;
+    assert!(!server.post_ndjson(lines(1)).await.headers.contains_key("connection"));
+    server.api.leave();
+    // The first over the connection that is there, the others over new ones.
+    for _ in 0..3 {
+        let answer = server.post_ndjson(lines(1)).await;
+        assert_eq!((answer.status, answer.headers["connection"].to_str().ok()), (StatusCode::ACCEPTED, Some("close")));
+    }
+    while !server.metrics().contains("tributary_http_connections 0\n") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn stopping_answers_what_is_in_flight_and_refuses_the_rest() {
     let mut server = start().await;
     server.log.held.store(true, Ordering::SeqCst);

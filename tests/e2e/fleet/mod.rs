@@ -4,6 +4,7 @@
 
 mod access;
 mod alerts;
+mod balancer;
 mod brokers;
 mod job;
 mod keys;
@@ -92,7 +93,12 @@ impl Fleet {
 
     /// Starts either with environment variables that overrule the fleet's.
     async fn start(&mut self, role: &'static str, listen: &str, environment: Environment) -> Process {
-        let mut command = self.command(&format!("{role} --admin 127.0.0.1:0 --json"));
+        self.start_at(role, listen, "127.0.0.1:0", environment).await
+    }
+
+    /// The same with metrics and health at an address of one's own.
+    async fn start_at(&mut self, role: &'static str, listen: &str, admin: &str, environment: Environment) -> Process {
+        let mut command = self.command(&format!("{role} --admin {admin} --json"));
         if role == "serve" {
             command.args(["--listen", listen, "--rate-limit", "0"]);
         }
@@ -108,7 +114,7 @@ impl Fleet {
     /// Starts another in the place of one that has ended, with what that was given.
     async fn again(&mut self, ended: &Process) -> Process {
         let listen = ended.listen.map(|listen| listen.to_string()).unwrap_or_default();
-        self.start(ended.role, &listen, ended.environment.clone()).await
+        self.start_at(ended.role, &listen, &ended.admin.to_string(), ended.environment.clone()).await
     }
 
     /// A client of each of these.

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// What the API answered.
 #[derive(Debug, Clone)]
@@ -32,13 +33,27 @@ pub struct Http {
     client: reqwest::Client,
     base: String,
     key: String,
+    /// What a balancer says of the server, if there is one.
+    in_use: Option<watch::Receiver<bool>>,
 }
 
 impl Http {
     /// Of the server at `address`.
     pub fn new(address: SocketAddr, key: &str) -> Self {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
-        Self { client, base: format!("http://{address}/api/v1/ingest"), key: key.to_owned() }
+        Self { client, base: format!("http://{address}/api/v1/ingest"), key: key.to_owned(), in_use: None }
+    }
+
+    /// The same behind a balancer.
+    #[cfg(feature = "cluster")]
+    pub fn balanced(mut self, in_use: watch::Receiver<bool>) -> Self {
+        self.in_use = Some(in_use);
+        self
+    }
+
+    /// Whether requests may go to this server now.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use.as_ref().is_none_or(|in_use| *in_use.borrow())
     }
 
     /// Posts a body.

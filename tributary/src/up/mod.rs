@@ -14,7 +14,11 @@ use clap::{Args, builder::BoolishValueParser};
 use services::Services;
 use signals::Signals;
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 mod announce;
 mod disks;
@@ -38,7 +42,8 @@ const SERVE_EXAMPLES: &str = "Examples:
   tributary serve --kafka kafka:9092 --scylla scylla:9042 --lake s3://lake/ --listen 0.0.0.0:8080
 
 Any number of these may run, and of `tributary pipeline`, all with the same backends.
-Ctrl-C or SIGTERM: /readyz says no, requests in flight are answered, ends within 10 seconds. A second one: at once.";
+Ctrl-C or SIGTERM: /readyz says no, and all requests are answered for --drain longer, until balancers send no more;
+then what is in flight is answered, and it ends within 10 seconds. A second one: without that wait. A third: at once.";
 const PIPELINE_EXAMPLES: &str = "Examples:
   tributary pipeline --kafka kafka:9092 --scylla scylla:9042 --lake s3://lake/
 
@@ -69,6 +74,10 @@ pub struct UpArgs {
 pub struct ServeArgs {
     #[command(flatten)]
     pub api: ApiArgs,
+    /// Told to stop, it says so on /readyz and goes on for this long: longer than whoever sends it requests takes to
+    /// notice; 0: not at all
+    #[arg(long, env = "TRIBUTARY_DRAIN", value_name = "TIME", default_value = "5s", value_parser = cli::duration)]
+    pub drain: Duration,
     #[command(flatten)]
     pub process: ProcessArgs,
     #[command(flatten)]
@@ -139,6 +148,8 @@ pub struct ProcessArgs {
 struct Role {
     api: Option<ApiArgs>,
     lanes: Option<LaneArgs>,
+    /// How long it goes on once it is told to stop.
+    drain: Duration,
 }
 
 impl Role {
@@ -150,7 +161,8 @@ impl Role {
 
 /// Runs `tributary up` until it is told to stop or cannot go on.
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    run_role(Role { api: Some(args.api), lanes: Some(args.lanes) }, args.process, args.backends).await
+    run_role(Role { api: Some(args.api), lanes: Some(args.lanes), drain: Duration::ZERO }, args.process, args.backends)
+        .await
 }
 
 /// Runs `tributary serve` likewise.
@@ -158,7 +170,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Err(reason) = args.backends.shared() {
         return Ok(refuse("serve", &reason));
     }
-    run_role(Role { api: Some(args.api), lanes: None }, args.process, args.backends).await
+    run_role(Role { api: Some(args.api), lanes: None, drain: args.drain }, args.process, args.backends).await
 }
 
 /// Runs `tributary pipeline` likewise.
@@ -166,7 +178,7 @@ pub async fn pipeline(args: PipelineArgs) -> anyhow::Result<ExitCode> {
     if let Err(reason) = args.backends.shared() {
         return Ok(refuse("pipeline", &reason));
     }
-    run_role(Role { api: None, lanes: Some(args.lanes) }, args.process, args.backends).await
+    run_role(Role { api: None, lanes: Some(args.lanes), drain: Duration::ZERO }, args.process, args.backends).await
 }
 
 /// A usage error.
@@ -193,10 +205,11 @@ async fn run_role(role: Role, process: ProcessArgs, args: BackendArgs) -> anyhow
     // Not to be cut off, for it is shown only once.
     let first_key = if is_first { Some(announce::first_key(&backends.state).await?) } else { None };
     let announcement = Announcement::new(&listeners, &backends, first_key)?;
+    let drain = role.drain;
     let mut services = Services::start(role, listeners, &backends)?;
     announcement.say(process.json)?;
     let outcome = tokio::select! {
-        () = signals.next() => Ok(()),
+        () = signals.next() => leave(&mut services, &mut signals, drain).await,
         fault = services.fault() => Err(fault),
     };
     tokio::select! {
@@ -214,6 +227,20 @@ async fn prepare(role: &Role, backends: &Backends) -> anyhow::Result<bool> {
         backends.prove_lake().await?;
     }
     Ok(role.is_whole() && announce::is_first(&backends.state).await?)
+}
+
+/// Goes on while it says that it is ready no more: for `drain`, or until told again.
+async fn leave(services: &mut Services, signals: &mut Signals, drain: Duration) -> anyhow::Result<()> {
+    services.leave();
+    if drain.is_zero() {
+        return Ok(());
+    }
+    tracing::info!(?drain, "ready no more; requests are answered until those who send them have noticed");
+    tokio::select! {
+        () = sleep(drain) => Ok(()),
+        () = signals.next() => Ok(()),
+        fault = services.fault() => Err(fault),
+    }
 }
 
 /// Leaves consumer groups and closes files, which blocks.

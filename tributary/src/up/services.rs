@@ -47,6 +47,7 @@ pub struct Services {
     running: Vec<(Service, Duration)>,
     /// Ready no more.
     stopping: CancellationToken,
+    api: Option<Api>,
     /// Whether what was accepted here lands here, and nowhere else.
     lands_all: bool,
 }
@@ -68,7 +69,7 @@ impl Services {
         registry.register_collector(Box::new(open.clone()));
         let registry = Arc::new(registry);
         let mut running = Vec::new();
-        if let (Some(api), Some(listener)) = (api, listeners.api) {
+        if let (Some(api), Some(listener)) = (api.clone(), listeners.api) {
             let serve = |stop| tributary_ingest_api::serve(api, listener, stop);
             running.push((Service::start("the API", serve), ANSWERED_BY));
         }
@@ -85,7 +86,7 @@ impl Services {
         running.push((Service::start("the count of dead letters", |stop| open.run(log, stop)), ALL_ENDED_BY));
         let admin = |stop| admin::serve(listeners.admin, registry, ready, stop);
         running.push((Service::start("the admin listener", admin), ALL_ENDED_BY));
-        Ok(Self { running, stopping, lands_all })
+        Ok(Self { running, stopping, api, lands_all })
     }
 
     /// Waits for the first task that ends by itself: none may.
@@ -96,12 +97,20 @@ impl Services {
         error
     }
 
+    /// Is ready no more, while all goes on.
+    pub fn leave(&self) {
+        self.stopping.cancel();
+        if let Some(api) = &self.api {
+            api.leave();
+        }
+    }
+
     /// Is ready no more, stops accepting, lands what was accepted if nobody else does, ends; each step by its time, and
     /// the next one in any case: what has not landed stays in the log.
     pub async fn shut_down(self, log: &dyn RecordLog) {
         let told = Instant::now();
         tracing::info!("stopping");
-        self.stopping.cancel();
+        self.leave();
         for (service, by) in self.running {
             if self.lands_all && service.name == LANES && !service.task.is_finished() {
                 land(log, told + LANDED_BY).await;
