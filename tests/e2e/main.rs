@@ -22,6 +22,7 @@ mod faults;
 mod first_start;
 #[cfg(feature = "cluster")]
 mod fleet;
+mod flow;
 mod kills;
 mod lag;
 mod load;

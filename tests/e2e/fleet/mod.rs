@@ -6,6 +6,7 @@ mod access;
 mod alerts;
 mod balancer;
 mod brokers;
+mod flow;
 mod job;
 mod keys;
 mod lag;
