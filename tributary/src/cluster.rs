@@ -42,6 +42,9 @@ pub struct KafkaArgs {
         value_parser = cli::duration
     )]
     pub kafka_retention: Duration,
+    /// How long Kafka keeps dead letters, also those that nobody has dealt with [default: for ever]
+    #[arg(long, env = "TRIBUTARY_KAFKA_DEAD_LETTER_RETENTION", value_name = "TIME", value_parser = cli::duration)]
+    pub kafka_dead_letter_retention: Option<Duration>,
     /// After this long without a sign of life a process loses its lanes to others: shorter recovers from a crash sooner
     #[arg(
         long,
@@ -137,6 +140,7 @@ fn kafka_options(
         replication: args.kafka_replication,
         min_insync_replicas: args.kafka_min_insync_replicas,
         retention_age: args.kafka_retention,
+        dead_letter_retention_age: args.kafka_dead_letter_retention,
         session_timeout: args.kafka_session_timeout,
         properties: Properties::parse(properties).map_err(|error| anyhow::anyhow!("--kafka-property: {error}"))?,
         schema_registry: registry.map_err(|error: String| anyhow::anyhow!("--schema-registry: {error}"))?,

@@ -61,6 +61,9 @@ async fn topics_that_contradict_what_is_configured_are_refused() {
     assert!(refusal(|o| o.retention_age *= 2).await.contains("retention.ms=604800000, 1209600000 is configured"));
     assert!(refusal(|o| o.retention_bytes = Some(1 << 30)).await.contains("retention.bytes=-1"));
     assert!(refusal(|o| o.replication = Some(2)).await.contains("has 1 copies"));
+    let kept = refusal(|o| o.dead_letter_retention_age = Some(o.retention_age)).await;
+    assert!(kept.contains("dead-letters has retention.ms=-1, 604800000 is configured"), "{kept}");
+    assert_eq!(kept.matches("is configured").count(), 1, "of the others nothing has changed: {kept}");
     drop(open(&made).await);
 }
 

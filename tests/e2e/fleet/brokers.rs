@@ -1,7 +1,7 @@
 //! Several brokers, of which one at a time is dead: appends go on, and nothing acknowledged was on it alone. And a topic
 //! that somebody has given more partitions.
 
-use super::Fleet;
+use super::{Fleet, read_log};
 use crate::{
     harness::{Server, Servers, finish},
     writers::{Work, Writer},
@@ -49,6 +49,18 @@ async fn one_of_three_brokers_may_die() {
     for process in &processes {
         process.until_ready().await;
     }
+    assert_eq!(warnings(&fleet), 0);
+    let environment = vec![
+        ("TRIBUTARY_KAFKA_PREFIX", "alone.".to_owned()),
+        ("TRIBUTARY_KAFKA_REPLICATION", "1".to_owned()),
+        ("TRIBUTARY_KAFKA_MIN_INSYNC_REPLICAS", "1".to_owned()),
+    ];
+    let _alone = fleet.start("serve", "127.0.0.1:0", environment).await;
+    assert_eq!(warnings(&fleet), 1, "of copies that are on one broker alone although there are three");
+}
+
+fn warnings(fleet: &Fleet) -> usize {
+    fleet.logs().iter().map(|log| read_log(log).matches("may be on one broker alone").count()).sum()
 }
 
 /// What runs goes on with the partitions that were written down, and says it; whoever starts then is told what to do.

@@ -27,8 +27,12 @@ pub struct Options {
     /// How long messages are kept. Default 7 days. Kafka drops what is older whether or not it was consumed, so this
     /// must exceed the longest time that the pipeline may stand still.
     pub retention_age: Duration,
-    /// Bytes kept of each partition. Default: no bound. Beyond it the oldest are dropped, consumed or not.
+    /// Bytes kept of each partition. Default: no bound. Beyond it the oldest are dropped, consumed or not. Dead letters
+    /// have no such bound.
     pub retention_bytes: Option<u64>,
+    /// How long dead letters are kept, replayed or not. Default: for ever, for one that is dropped while it is open is a
+    /// record that nobody can replay any more.
+    pub dead_letter_retention_age: Option<Duration>,
     /// The largest message, with key and framing, in bytes. Default 8 MiB, which a record of the largest body fits.
     pub max_message_bytes: usize,
     /// How messages are compressed on the wire and on the brokers' disks. Default LZ4: little CPU here.
@@ -75,6 +79,7 @@ impl Default for Options {
             min_insync_replicas: None,
             retention_age: Duration::from_secs(7 * 24 * 3_600),
             retention_bytes: None,
+            dead_letter_retention_age: None,
             max_message_bytes: 8 << 20,
             compression: Compression::Lz4,
             linger: Duration::from_millis(50),

@@ -19,6 +19,8 @@ const STAMPED_BY: &str = "LogAppendTime";
 /// How a topic is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Found {
+    /// Of the cluster.
+    brokers: usize,
     partitions: usize,
     /// Of the partition with the fewest.
     replication: usize,
@@ -41,6 +43,9 @@ pub(super) async fn prepare(kafka: &Arc<Kafka>) -> Result<String, LogError> {
         Topic::ALL.into_iter().flat_map(|topic| contradictions(options, topic, &there[&topic])).collect();
     if !wrong.is_empty() {
         return Err(LogError::Halted(format!("the topics are not as configured:\n  {}", wrong.join("\n  "))));
+    }
+    if let Some(topics) = alone(&there) {
+        tracing::warn!(topics, "what is acknowledged may be on one broker alone, although there are others");
     }
     id(kafka).await
 }
@@ -94,6 +99,7 @@ fn found(kafka: &Kafka, patience: Duration) -> Result<HashMap<Topic, Found>, Kaf
         let Some(described) = metadata.topics().iter().find(|one| one.error().is_none()) else { continue };
         let partitions = described.partitions();
         let found = Found {
+            brokers: metadata.brokers().len(),
             partitions: partitions.len(),
             replication: partitions.iter().map(|one| one.replicas().len()).min().unwrap_or(0),
             leaderless: partitions.iter().filter(|one| one.leader() < 0).count(),
@@ -112,13 +118,13 @@ async fn create(
     there: &HashMap<Topic, Found>,
 ) -> Result<(), LogError> {
     let missing = Topic::ALL.into_iter().filter(|topic| !there.contains_key(topic));
-    let missing: Vec<_> = missing.map(|topic| (options.topic(topic), options.partitions(topic))).collect();
+    let described = |topic| (options.topic(topic), options.partitions(topic), settings(options, topic));
+    let missing: Vec<_> = missing.map(described).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let settings = settings(options);
     let copies = options.replication.map_or(-1, i32::from);
-    let new = missing.iter().map(|(name, partitions)| NewTopic {
+    let new = missing.iter().map(|(name, partitions, settings)| NewTopic {
         name,
         num_partitions: i32::try_from(*partitions).unwrap_or(i32::MAX),
         replication: TopicReplication::Fixed(copies),
@@ -199,13 +205,19 @@ async fn read_settings(
 }
 
 /// With which settings a topic is made.
-fn settings(options: &Options) -> Vec<(&'static str, String)> {
+fn settings(options: &Options, topic: Topic) -> Vec<(&'static str, String)> {
+    let or_for_ever = |bound: Option<u128>| bound.map_or_else(|| "-1".to_owned(), |bound| bound.to_string());
+    let (age, bytes) = match topic {
+        // Nobody may have dealt with them yet, and they are few.
+        Topic::DeadLetters => (options.dead_letter_retention_age, None),
+        _ => (Some(options.retention_age), options.retention_bytes),
+    };
     let mut settings = vec![
         ("cleanup.policy", "delete".to_owned()),
         ("max.message.bytes", options.max_message_bytes.to_string()),
         ("message.timestamp.type", STAMPED_BY.to_owned()),
-        ("retention.ms", options.retention_age.as_millis().to_string()),
-        ("retention.bytes", options.retention_bytes.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string())),
+        ("retention.ms", or_for_ever(age.map(|age| age.as_millis()))),
+        ("retention.bytes", or_for_ever(bytes.map(u128::from))),
     ];
     if let Some(least) = options.min_insync_replicas {
         settings.push(("min.insync.replicas", least.to_string()));
@@ -227,7 +239,7 @@ fn contradictions(options: &Options, topic: Topic, found: &Found) -> Vec<String>
         let has = found.replication;
         wrong.push(format!("{name} has {has} copies of a partition, {copies} are configured: reassign its partitions"));
     }
-    for (setting, wanted) in settings(options) {
+    for (setting, wanted) in settings(options, topic) {
         let has = found.settings.get(setting).map_or("", String::as_str);
         let fits = match setting {
             // A larger one does no harm.
@@ -241,12 +253,24 @@ fn contradictions(options: &Options, topic: Topic, found: &Found) -> Vec<String>
             ));
         }
     }
-    let least = found.settings.get("min.insync.replicas").and_then(|text| number(text));
-    if let Some(least) = least.filter(|least| *least > found.replication as u64) {
+    if let Some(least) = must_have(found).filter(|least| *least > found.replication as u64) {
         let has = found.replication;
         wrong.push(format!("{name} has min.insync.replicas={least} and {has} copies: no append could ever succeed"));
     }
     wrong
+}
+
+/// Copies that must have a message before it is acknowledged.
+fn must_have(found: &Found) -> Option<u64> {
+    found.settings.get("min.insync.replicas").and_then(|text| number(text))
+}
+
+/// The topics of which one broker alone may have what is acknowledged, although there are others.
+fn alone(there: &HashMap<Topic, Found>) -> Option<String> {
+    let is_alone = |found: &Found| found.replication < 2 || must_have(found).is_some_and(|least| least < 2);
+    let topics = Topic::ALL.into_iter().filter(|topic| there.get(topic).is_some_and(|it| it.brokers > 1 && is_alone(it)));
+    let names: Vec<_> = topics.map(Topic::name).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// What to do about a topic that has another number of partitions than was written down.
@@ -271,10 +295,10 @@ mod tests {
 
     fn as_made(options: &Options, topic: Topic) -> Found {
         let mut settings: HashMap<_, _> =
-            settings(options).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            settings(options, topic).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         settings.entry("min.insync.replicas".to_owned()).or_insert_with(|| "1".to_owned());
         let partitions = options.partitions(topic) as usize;
-        Found { partitions, replication: options.replication.map_or(3, usize::from), leaderless: 0, settings }
+        Found { brokers: 3, partitions, replication: options.replication.map_or(3, usize::from), leaderless: 0, settings }
     }
 
     #[test]
@@ -283,6 +307,7 @@ mod tests {
             Options::default(),
             Options { replication: Some(3), min_insync_replicas: Some(2), ..Options::default() },
             Options { retention_bytes: Some(1 << 30), ..Options::default() },
+            Options { dead_letter_retention_age: Some(Duration::from_secs(1)), ..Options::default() },
         ] {
             for topic in Topic::ALL {
                 assert_eq!(contradictions(&options, topic, &as_made(&options, topic)), Vec::<String>::new());
@@ -311,6 +336,34 @@ mod tests {
         check(&set("min.insync.replicas", "1"), &["min.insync.replicas=1", "2 is configured"]);
         check(&set("max.message.bytes", "1048588"), &["1048588", "8388608"]);
         check(&set("message.timestamp.type", "CreateTime"), &["CreateTime", STAMPED_BY]);
+    }
+
+    #[test]
+    fn dead_letters_are_kept_until_somebody_has_dealt_with_them() {
+        let options = Options { retention_bytes: Some(1 << 30), ..Options::default() };
+        let kept = |topic| {
+            let settings = as_made(&options, topic).settings;
+            (settings["retention.ms"].clone(), settings["retention.bytes"].clone())
+        };
+        assert_eq!(kept(Topic::DeadLetters), ("-1".to_owned(), "-1".to_owned()));
+        assert_eq!(kept(Topic::Records), ("604800000".to_owned(), "1073741824".to_owned()));
+        let mut found = as_made(&options, Topic::DeadLetters);
+        found.settings.insert("retention.ms".to_owned(), "604800000".to_owned());
+        let wrong = contradictions(&options, Topic::DeadLetters, &found);
+        assert!(wrong[0].contains("dead-letters has retention.ms=604800000, -1 is configured"), "{wrong:?}");
+    }
+
+    #[test]
+    fn one_broker_alone_with_what_is_acknowledged_is_told_of_where_there_are_others() {
+        let three = Options { replication: Some(3), min_insync_replicas: Some(2), ..Options::default() };
+        let made = |options: &Options| Topic::ALL.map(|topic| (topic, as_made(options, topic)));
+        assert_eq!(alone(&made(&three).into()), None);
+        let mut there = HashMap::from(made(&three));
+        there.get_mut(&Topic::Rejects).unwrap().replication = 1;
+        there.get_mut(&Topic::Records).unwrap().settings.insert("min.insync.replicas".to_owned(), "1".to_owned());
+        assert_eq!(alone(&there), Some("records, rejects".to_owned()));
+        there.values_mut().for_each(|found| found.brokers = 1);
+        assert_eq!(alone(&there), None, "of one broker nothing else can be asked");
     }
 
     #[test]
