@@ -75,6 +75,7 @@ CONSTANTS = {
     "index_batch": ("backends/src/tables/cql/index.rs", r"const WRITE: usize = (\d+);"),
     "fact_width": ("backends/src/tables/cql/batches.rs", r"const WIDTH: usize = (\d+);"),
     "prefetch_shift": ("backends/src/log/kafka/options.rs", r"prefetch_bytes: 4 << (\d+),"),
+    "small_partitions": ("backends/src/log/kafka/options.rs", r"const MOST_SMALL: u32 = (\d+);"),
     "retention_days": ("backends/src/log/kafka/options.rs", r"retention_age: Duration::from_secs\((\d+) \* 24 \* 3_600\)"),
     "named_workspaces": ("tributary/src/lag/metrics.rs", r"const NAMED: usize = (\d+);"),
 }
@@ -292,13 +293,14 @@ def filters(v):
 def shared(v):
     requests = v["records_per_second"] / v["records_per_request"]
     facts = requests * v["spread"]
-    able = v["fact_width"] / (3 * v["cql_seconds"])
+    readers = min(v["lanes"], v["small_partitions"])
+    able = readers * v["fact_width"] / (3 * v["cql_seconds"])
     processes = math.ceil(v["records_per_second"] * v["land_cpu"] / 1e6 / v["busy"] / v["cores"])
     return [
-        ("facts about batches", f"{commas(facts)} facts/s", "requests × lanes of a batch, through one partition"),
-        ("facts that its one reader can store", f"{commas(able)} facts/s at most",
-         "fact_width at once, three round trips each (write, read, take off the queue)"),
-        ("series of the lag", f"{commas(8 * (v['lanes'] + 3) + 2 * (v['named_workspaces'] + 1))} series a process",
+        ("facts about batches", f"{commas(facts)} facts/s", f"requests × lanes of a batch, through {readers:.0f} partitions"),
+        ("facts that the readers of these can store", f"{commas(able)} facts/s at most",
+         "fact_width at once by each, three round trips each (write, read, take off the queue)"),
+        ("series of the lag", f"{commas(8 * (v['lanes'] + 3 * readers) + 2 * (v['named_workspaces'] + 1))} series a process",
          "8 for each partition, 2 for each named workspace"),
         ("a scrape", f"{size(2e6 / 1_024 * v['lanes'])} a scrape", "docs/TELEMETRY.md: below 2 MB with 1,024 lanes"),
         ("idle lanes", f"{commas(v['idle_64_lanes'] / 64 * v['lanes'] / 100)} cores idle", "idle_64_lanes / 64 × lanes"),

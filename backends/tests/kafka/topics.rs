@@ -2,13 +2,14 @@
 
 use crate::support::*;
 use bytes::Bytes;
-use rdkafka::admin::AdminOptions;
+use rdkafka::admin::{AdminOptions, NewPartitions};
 use std::time::Duration;
 use tokio::time::timeout;
 use tributary_backends::log::{
-    Append, LogError, Topic,
+    Append, LogError, Topic, Watermarks,
     kafka::{self, Compression, Options, Properties},
 };
+use tributary_schemas::identity::Lanes;
 
 async fn delete_topics(options: &Options) {
     let names = Topic::ALL.map(|topic| format!("{}{}", options.prefix, topic.name()));
@@ -65,6 +66,36 @@ async fn topics_that_contradict_what_is_configured_are_refused() {
     assert!(kept.contains("dead-letters has retention.ms=-1, 604800000 is configured"), "{kept}");
     assert_eq!(kept.matches("is configured").count(), 1, "of the others nothing has changed: {kept}");
     drop(open(&made).await);
+}
+
+async fn add_partitions(options: &Options, topic: Topic, count: usize) {
+    let name = format!("{}{}", options.prefix, topic.name());
+    let added =
+        admin(options).create_partitions(&[NewPartitions::new(&name, count)], &AdminOptions::new()).await.unwrap();
+    assert!(added.iter().all(Result::is_ok), "{added:?}");
+}
+
+/// Topics of an older version, in which all but `records` had one partition, are refused with what to do; what they hold stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_added_to_topics_that_have_fewer() {
+    let old = options(1);
+    let log = open(&old).await;
+    let fact = Append { topic: Topic::BatchEvents, ..numbered(0, 7) };
+    log.append(vec![fact.clone()]).await.unwrap();
+    drop(log);
+    add_partitions(&old, Topic::Records, 3).await;
+    let options = Options { lanes: Lanes { partitions: 3, spread: 1 }, ..old };
+    let Err(LogError::Halted(reason)) = kafka::open(options.clone()).await else { panic!("not refused") };
+    for topic in [Topic::Rejects, Topic::BatchEvents, Topic::Attachments] {
+        let (prefix, name) = (&options.prefix, topic.name());
+        assert!(reason.contains(&format!("kafka-topics.sh --alter --topic {prefix}{name} --partitions 3")), "{reason}");
+        add_partitions(&options, topic, 3).await;
+    }
+    let log = open(&options).await;
+    assert_eq!(log.append(vec![Append { partition: 2, ..fact.clone() }, fact]).await.unwrap(), [0, 1]);
+    assert_eq!(log.watermarks(Topic::BatchEvents, 0).await.unwrap(), Watermarks { low: 0, high: 2 });
+    assert_eq!(log.progress("g", Topic::BatchEvents).await.unwrap().len(), 3);
+    assert_eq!(log.partitions(Topic::DeadLetters), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! A model pipeline: what was appended when, what was taken through the lanes, what was said of it and stored.
+//! A model pipeline: what was appended when, what was taken through the lanes, what was said of it in either of two
+//! partitions, and stored.
 
 use super::*;
 use proptest::{collection::vec, prelude::*};
@@ -61,36 +62,54 @@ fn looks_do_not_pile_up() {
     assert_eq!(until(passage.observe(look(10_000, &[(1, 1)], (0, 0)))), Some(10_000));
 }
 
+#[test]
+fn a_partition_of_the_facts_that_is_behind_is_waited_for() {
+    let mut passage = Passage::new(PATIENCE);
+    let look = |at: i64, events: [(i64, i64); 2]| Look {
+        at: at * SECOND,
+        lanes: progress(&[(9, 9)]),
+        events: progress(&events),
+    };
+    assert_eq!(passage.observe(look(0, [(5, 5), (3, 4)])), None);
+    assert_eq!(passage.observe(look(15, [(7, 7), (3, 4)])), None);
+    assert_eq!(until(passage.observe(look(30, [(7, 8), (4, 5)]))), Some(15));
+}
+
 proptest! {
     /// However it goes, what is said to be settled is: appended by then, taken through, said, stored.
     #[test]
     fn settled_is_settled(
-        steps in vec(([0i64..20, 0i64..20], [0i64..20, 0i64..20], 0i64..40), 1..80),
+        steps in vec(([0i64..20, 0i64..20], [0i64..20, 0i64..20], [0i64..40, 0i64..40], any::<u32>()), 1..80),
     ) {
         let mut passage = Passage::new(Duration::MAX);
         let (mut high, mut done) = ([0i64; 2], [0i64; 2]);
-        // Of each record in a lane: when it was appended; and of each fact: the lane.
+        // Of each record in a lane: when it was appended; and of each fact in a partition: the lane.
         let mut appended: [Vec<i64>; 2] = Default::default();
-        let mut said: Vec<usize> = Vec::new();
-        let mut stored = 0;
+        let mut said: [Vec<usize>; 2] = Default::default();
+        let mut stored = [0usize; 2];
         let mut before = i64::MIN;
-        for (now, (came, worked, kept)) in (0i64..).zip(steps) {
+        for (now, (came, worked, kept, hashes)) in (0i64..).zip(steps) {
             for lane in 0..2 {
                 high[lane] += came[lane];
                 appended[lane].resize(high[lane] as usize, now);
                 let from = done[lane];
                 done[lane] = high[lane].min(from + worked[lane]);
-                said.extend((from..done[lane]).map(|_| lane));
+                for record in from..done[lane] {
+                    said[(hashes >> (record % 32) & 1) as usize].push(lane);
+                }
             }
-            stored = said.len().min(stored + kept as usize);
+            for n in 0..2 {
+                stored[n] = said[n].len().min(stored[n] + kept[n] as usize);
+            }
             let lanes: Vec<_> = done.into_iter().zip(high).collect();
-            let found = passage.observe(look(now, &lanes, (stored as i64, said.len() as i64)));
-            if let Some(until) = until(found) {
+            let events: Vec<_> = (0..2).map(|n| (stored[n] as i64, said[n].len() as i64)).collect();
+            let look = Look { at: now * SECOND, lanes: progress(&lanes), events: progress(&events) };
+            if let Some(until) = until(passage.observe(look)) {
                 prop_assert!(until >= before, "it never goes back");
                 before = until;
                 for (lane, times) in appended.iter().enumerate() {
                     let settled = times.partition_point(|at| *at <= until);
-                    let known = said[..stored].iter().filter(|of| **of == lane).count();
+                    let known = (0..2).flat_map(|n| &said[n][..stored[n]]).filter(|of| **of == lane).count();
                     prop_assert!(known >= settled, "{known} of {settled} in lane {lane} by {until}");
                 }
             }

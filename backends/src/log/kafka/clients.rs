@@ -1,7 +1,7 @@
 //! How each of librdkafka's clients is set up.
 
 use super::{options::Options, reports::Reports};
-use crate::log::LogError;
+use crate::log::{LogError, Topic};
 use rdkafka::{
     ClientConfig,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -48,8 +48,8 @@ where
     create(&config, context)
 }
 
-/// Coordinates one member with its group, or reads partitions for it, or looks committed offsets up.
-pub(super) fn consumer<C, T>(options: &Options, group: &str, context: C) -> Result<T, LogError>
+/// Coordinates one member with its group, or reads partitions of `topic` for it, or looks committed offsets up.
+pub(super) fn consumer<C, T>(options: &Options, group: &str, topic: Topic, context: C) -> Result<T, LogError>
 where
     C: ConsumerContext,
     T: FromClientConfigAndContext<C>,
@@ -59,7 +59,7 @@ where
     config
         .set("heartbeat.interval.ms", millis(HEARTBEAT.min(options.session_timeout / 3)))
         // Bytes alone bound what is fetched ahead, and fetching goes on at once when there is room again.
-        .set("queued.max.messages.kbytes", (options.prefetch_bytes / 1_024).max(1).to_string())
+        .set("queued.max.messages.kbytes", (options.prefetch(topic) / 1_024).max(1).to_string())
         .set("queued.min.messages", "10000000")
         .set("fetch.queue.backoff.ms", "10");
     properties(&mut config, options);

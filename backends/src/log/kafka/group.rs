@@ -114,8 +114,8 @@ pub(super) fn join(shared: &Arc<Shared>, group: &str, topic: Topic) -> Result<Ka
     let kafka = &shared.kafka;
     let coordination =
         Coordination { reports: kafka.reports.clone(), decisions: Mutex::default(), leaving: AtomicBool::new(false) };
-    let coordinator: BaseConsumer<Coordination> = clients::consumer(&kafka.options, group, coordination)?;
-    let fetcher: BaseConsumer<Reports> = clients::consumer(&kafka.options, group, kafka.reports.clone())?;
+    let coordinator: BaseConsumer<Coordination> = clients::consumer(&kafka.options, group, topic, coordination)?;
+    let fetcher: BaseConsumer<Reports> = clients::consumer(&kafka.options, group, topic, kafka.reports.clone())?;
     let name = kafka.options.topic(topic);
     let refused = |error| LogError::Halted(format!("cannot join group {group}: {error}"));
     coordinator.subscribe(&[&name]).map_err(refused)?;
@@ -272,12 +272,12 @@ impl Membership {
     }
 
     /// Partitions that somebody added while we run are nobody's: no record of ours goes there, for its lane is told by
-    /// the number that was written down. All others go on. Readiness says so too, and nothing starts any more.
+    /// the number that was written down. All others go on, the log says so, and nothing starts any more.
     fn leave_unknown(&mut self) {
         let known = self.kafka.options.partitions(self.topic);
         let unknown = self.unplaced.split_off(&known);
         if let Some(partition) = unknown.first() {
-            let text = super::topics::grown(&self.session.topic, *partition as usize + 1, known as usize);
+            let text = super::topics::grown(self.topic, &self.session.topic, *partition as usize + 1, known as usize);
             self.kafka.reports.warn("grown", &text);
         }
     }

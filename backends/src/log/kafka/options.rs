@@ -16,8 +16,8 @@ pub struct Options {
     /// What the names of topics and of consumer groups begin with, so that several logs can share a cluster, and one
     /// prefixed access rule covers all of a log. Default: nothing.
     pub prefix: String,
-    /// Partitions of the topic `records`; the other topics have one. Default: 4 partitions, spread 1. Topics that are
-    /// there with another number are refused.
+    /// Partitions of the topic `records`; of `rejects`, `batch-events` and `attachments` too, up to 16 of them, and
+    /// `dead-letters` has one. Default: 4 partitions, spread 1. Topics that are there with another number are refused.
     pub lanes: Lanes,
     /// Copies of each partition. Default: the cluster's own default, unchecked. With 3, any one broker may be lost.
     pub replication: Option<u16>,
@@ -48,8 +48,8 @@ pub struct Options {
     /// How long an append is tried before it is void, after which it fails with [`LogError::Unavailable`]. Default 10 s,
     /// which outlives most changes of a partition's leader; a sender whose request took part in it is told soon after.
     pub append_timeout: Duration,
-    /// Bytes that are fetched ahead of a reader, for each partition. Default 4 MiB. Larger: fewer waits when catching
-    /// up; this much memory may be held for each partition.
+    /// Bytes that are fetched ahead of a reader, for each partition of `records`, and for all partitions together of each
+    /// other topic. Default 4 MiB. Larger: fewer waits when catching up; this much memory may be held.
     pub prefetch_bytes: usize,
     /// After this long without a sign of life a member's partitions go to others. Default 6 s, Kafka's least.
     /// Shorter: a quicker recovery from a crash; longer: fewer false alarms.
@@ -97,10 +97,25 @@ impl Default for Options {
     }
 }
 
+/// Partitions of a topic that is read into the tables, at most: more processes than these are seldom, and each costs a
+/// reader.
+const MOST_SMALL: u32 = 16;
+
 impl Options {
     /// Number of partitions of `topic`.
     pub(super) fn partitions(&self, topic: Topic) -> u32 {
-        if topic == Topic::Records { self.lanes.partitions } else { 1 }
+        match topic {
+            Topic::Records => self.lanes.partitions,
+            // So that all processes that have lanes share in what their lanes say.
+            Topic::Rejects | Topic::BatchEvents | Topic::Attachments => self.lanes.partitions.min(MOST_SMALL),
+            // They are few, and one reader has them in the order in which they came.
+            Topic::DeadLetters => 1,
+        }
+    }
+
+    /// Bytes that are fetched ahead of the reader of a partition of `topic`.
+    pub(super) fn prefetch(&self, topic: Topic) -> usize {
+        if topic == Topic::Records { self.prefetch_bytes } else { self.prefetch_bytes / self.partitions(topic) as usize }
     }
 
     /// The topic's name on the cluster.
@@ -284,6 +299,19 @@ mod tests {
         for (n, change) in wrong.into_iter().enumerate() {
             assert!(matches!(check(change), Err(LogError::Halted(_))), "number {n}");
         }
+    }
+
+    #[test]
+    fn small_topics_have_a_partition_for_each_lane_up_to_sixteen() {
+        let of = |partitions, topic| {
+            let options = Options { lanes: Lanes { partitions, spread: 1 }, ..Options::default() };
+            (options.partitions(topic), options.prefetch(topic))
+        };
+        assert_eq!(of(1_000, Topic::Records), (1_000, 4 << 20));
+        for topic in [Topic::Rejects, Topic::BatchEvents, Topic::Attachments] {
+            assert_eq!([1, 4, 1_000].map(|lanes| of(lanes, topic)), [(1, 4 << 20), (4, 1 << 20), (16, 256 << 10)]);
+        }
+        assert_eq!(of(1_000, Topic::DeadLetters), (1, 4 << 20));
     }
 
     #[test]

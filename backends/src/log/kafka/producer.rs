@@ -157,11 +157,11 @@ impl Producer {
         let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
         let (has, configured) = (partitions.len(), self.options.partitions(Topic::Records) as usize);
         if has < configured {
-            return Err(LogError::Unavailable(topics::grown(name, has, configured)));
+            return Err(LogError::Unavailable(topics::grown(Topic::Records, name, has, configured)));
         }
         // What runs goes on with those that were written down: if it said that it cannot, all processes would at once.
         if has > configured {
-            self.reports.warn("grown", &topics::grown(name, has, configured));
+            self.reports.warn("grown", &topics::grown(Topic::Records, name, has, configured));
         }
         match partitions.iter().find(|partition| partition.leader() < 0) {
             Some(partition) => {

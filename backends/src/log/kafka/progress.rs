@@ -25,7 +25,7 @@ impl Kafka {
         topic: Topic,
         partitions: &[u32],
     ) -> Result<HashMap<u32, i64>, LogError> {
-        let asker = self.asker(group)?;
+        let asker = self.asker(group, topic)?;
         // Takes what librdkafka has to say about this client, which it keeps until it is asked.
         let _ = asker.poll(Duration::ZERO);
         committed(&asker, &self.options.topic(topic), partitions)
@@ -49,12 +49,12 @@ impl Kafka {
         all.iter().map(one).collect()
     }
 
-    fn asker(&self, group: &str) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
+    fn asker(&self, group: &str, topic: Topic) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
         let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asker) = askers.get(group) {
             return Ok(asker.clone());
         }
-        let asker: BaseConsumer<Reports> = clients::consumer(&self.options, group, self.reports.clone())?;
+        let asker: BaseConsumer<Reports> = clients::consumer(&self.options, group, topic, self.reports.clone())?;
         let asker = Arc::new(asker);
         askers.insert(group.to_owned(), asker.clone());
         Ok(asker)

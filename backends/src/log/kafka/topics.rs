@@ -231,7 +231,7 @@ fn contradictions(options: &Options, topic: Topic, found: &Found) -> Vec<String>
     let mut wrong = Vec::new();
     let partitions = options.partitions(topic) as usize;
     if found.partitions != partitions {
-        wrong.push(grown(&name, found.partitions, partitions));
+        wrong.push(grown(topic, &name, found.partitions, partitions));
     }
     if let Some(copies) = options.replication.map(usize::from)
         && found.replication != copies
@@ -274,13 +274,19 @@ fn alone(there: &HashMap<Topic, Found>) -> Option<String> {
 }
 
 /// What to do about a topic that has another number of partitions than was written down.
-pub(super) fn grown(name: &str, has: usize, configured: usize) -> String {
+pub(super) fn grown(topic: Topic, name: &str, has: usize, configured: usize) -> String {
     let way_out = if has > configured {
         "partitions were added, which Kafka cannot take back: let what runs land what waits, then start all processes \
          with a new --kafka-prefix"
-    } else {
+    } else if topic == Topic::Records {
         "it was made by somebody else, or made anew: delete it to have it made as it must be, or start with a new \
          --kafka-prefix"
+    } else {
+        // What is in it may stay where it is, for nothing that is said there depends on what was said before.
+        return format!(
+            "{name} has {has} partitions, {configured} are configured, as an older version made it: end all processes, \
+             then kafka-topics.sh --alter --topic {name} --partitions {configured}"
+        );
     };
     format!("{name} has {has} partitions, {configured} are configured and must stay: {way_out}")
 }
@@ -327,6 +333,10 @@ mod tests {
         };
         check(&|found| found.partitions = 8, &["records has 8 partitions", "4 are configured"]);
         check(&|found| found.replication = 2, &["2 copies", "3 are configured"]);
+        let mut found = as_made(&options, Topic::BatchEvents);
+        found.partitions = 1;
+        let wrong = contradictions(&options, Topic::BatchEvents, &found);
+        assert!(wrong[0].contains("--alter --topic batch-events --partitions 4"), "{wrong:?}");
         let set = |name: &'static str, value: &'static str| {
             move |found: &mut Found| drop(found.settings.insert(name.to_owned(), value.to_owned()))
         };
