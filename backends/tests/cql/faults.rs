@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use futures::future::join_all;
+use scylla::client::session_builder::SessionBuilder;
 use std::{
     sync::{
         Arc,
@@ -10,6 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
+};
 use tributary_backends::tables::{Hold, IndexPart, Location, Reservation, Tables, TablesError, cql::Options};
 use tributary_schemas::identity::Identity;
 use uuid::Uuid;
@@ -213,4 +218,59 @@ async fn an_index_that_is_dropped_comes_back_empty() {
     assert_eq!(other.watermark(&part(0)).await.unwrap(), Some(3));
     let found = other.lookup(&part(0), &keys[..1]).await.unwrap();
     assert_eq!(found.locations, [Some(entries(3)[0].1)], "a lower table version than before");
+}
+
+/// Counts errors in a log.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicUsize>);
+
+impl Subscriber for Errors {
+    fn enabled(&self, about: &Metadata<'_>) -> bool {
+        *about.level() == Level::ERROR
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// The user may read and write, and no more: each call finds that the index is gone, and that it cannot be made again.
+/// On one thread, whose log is looked at.
+#[tokio::test]
+async fn an_index_that_cannot_be_made_again_is_said_once() {
+    let server = Server::start(true).await;
+    let keyspace = Keyspace::on(server.node.clone());
+    let login = |name: &str| Options {
+        user: Some(name.to_owned()),
+        password: Some(name.to_owned()),
+        request_timeout: Duration::from_secs(3),
+        ..keyspace.options()
+    };
+    drop(open(&login("cassandra")).await);
+    let admin = SessionBuilder::new().known_node(&server.node).user("cassandra", "cassandra").build().await.unwrap();
+    let tell = async |cql: String| drop(admin.query_unpaged(cql, ()).await.unwrap());
+    tell("CREATE ROLE worker WITH PASSWORD = 'worker' AND LOGIN = true".to_owned()).await;
+    for right in ["SELECT", "MODIFY"] {
+        for of in ["", "_index"] {
+            tell(format!("GRANT {right} ON KEYSPACE {}{of} TO worker", keyspace.name)).await;
+        }
+    }
+    let tables = open(&login("worker")).await;
+    tables.set_watermark(&part(0), 7).await.unwrap();
+    tell(format!("DROP KEYSPACE {}_index", keyspace.name)).await;
+    let errors = Errors::default();
+    let log = tracing::subscriber::set_default(errors.clone());
+    for _ in 0..5 {
+        let failed = tables.watermark(&part(0)).await.unwrap_err();
+        assert!(matches!(&failed, TablesError::Unavailable(why) if why.contains("grant it")), "{failed:?}");
+    }
+    drop(log);
+    assert_eq!(errors.0.load(Ordering::Relaxed), 1);
+    drop((tables, keyspace));
 }

@@ -13,9 +13,9 @@
 use super::{
     failure::{Failure, of_opening},
     options::Options,
+    patience::{LONGEST_DELAY, Patience, delays},
 };
 use crate::{crash, tables::TablesError, world::World};
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
@@ -30,34 +30,18 @@ use scylla::{
     },
     value::{CqlValue, Row},
 };
-use std::{
-    collections::BTreeSet,
-    ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// After a call that failed for its whole time, others are given up sooner, until one succeeds.
-const WHILE_DOWN: Duration = Duration::from_secs(1);
-/// Waited before the second attempt of a call; doubled from then on.
-const FIRST_DELAY: Duration = Duration::from_millis(20);
-/// Longest time between two attempts.
-const LONGEST_DELAY: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes back for this long is asked whether it lives, and given up after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// A connected cluster.
 pub(super) struct Cluster {
     session: Session,
-    request_timeout: Duration,
+    patience: Patience,
     /// How long each step of opening is tried: servers that are busy take seconds to make a table.
     step_timeout: Duration,
-    /// Whether the last call that ended was given up; what is wrong is logged when this changes.
-    down: AtomicBool,
     pub(super) world: Arc<dyn World>,
 }
 
@@ -91,10 +75,9 @@ impl Cluster {
             }
             tokio::time::sleep(delay).await;
         };
-        let world = Arc::clone(&options.world);
-        let request_timeout = options.request_timeout;
-        let step_timeout = options.start_timeout.max(request_timeout);
-        let cluster = Self { session, request_timeout, step_timeout, down: AtomicBool::new(false), world };
+        let step_timeout = options.start_timeout.max(options.request_timeout);
+        let (patience, world) = (Patience::new(options), Arc::clone(&options.world));
+        let cluster = Self { session, patience, step_timeout, world };
         cluster.check_datacenters(options)?;
         Ok(cluster)
     }
@@ -154,7 +137,7 @@ impl Cluster {
         values: impl SerializeRow,
     ) -> Result<QueryResult, Failure> {
         let attempt = || async { Ok(self.session.execute_unpaged(statement, &values).await?) };
-        self.patiently(attempt).await
+        self.patience.call(attempt).await
     }
 
     /// Runs a statement that writes.
@@ -232,7 +215,7 @@ impl Cluster {
     ) -> Result<(QueryResult, Option<PagingState>), Failure> {
         let from = from.unwrap_or_else(PagingState::start);
         let attempt = || async { Ok(self.session.execute_single_page(statement, &values, from.clone()).await?) };
-        let (page, next) = self.patiently(attempt).await?;
+        let (page, next) = self.patience.call(attempt).await?;
         match next.into_paging_control_flow() {
             ControlFlow::Continue(next) => Ok((page, Some(next))),
             ControlFlow::Break(()) => Ok((page, None)),
@@ -253,20 +236,11 @@ impl Cluster {
                     Batch::new_with_statements(BatchType::Unlogged, vec![statement.clone().into(); rows.len()]);
                 batch.set_is_idempotent(true);
                 let attempt = || async { Ok(self.session.batch(&batch, rows).await?) };
-                self.patiently(attempt).await?;
+                self.patience.call(attempt).await?;
                 crash::point("tables.after_write");
                 Ok(())
             }
         }
-    }
-
-    /// Repeats an attempt of a call.
-    async fn patiently<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let patience = if self.down.load(Ordering::Relaxed) { WHILE_DOWN } else { self.request_timeout };
-        self.within(patience.min(self.request_timeout), attempt).await
     }
 
     /// Repeats an attempt of a step of opening.
@@ -274,53 +248,8 @@ impl Cluster {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.within(self.step_timeout, attempt).await
+        self.patience.within(self.step_timeout, attempt).await
     }
-
-    /// Repeats an attempt while that may help and there is time.
-    async fn within<T, F>(&self, patience: Duration, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let deadline = Instant::now() + patience;
-        let mut waits = None;
-        loop {
-            let why = match timeout_at(deadline, attempt()).await {
-                Ok(Err(Failure::Unavailable(why))) => why,
-                Ok(other) => {
-                    self.answered();
-                    return other;
-                }
-                Err(_) => "no answer in time".to_owned(),
-            };
-            let delay = waits.get_or_insert_with(|| delays(&*self.world)).next().unwrap_or(LONGEST_DELAY);
-            if Instant::now() + delay >= deadline {
-                self.gave_up(&why);
-                return Err(Failure::Unavailable(why));
-            }
-            tokio::time::sleep(delay).await;
-        }
-    }
-
-    fn answered(&self) {
-        if self.down.load(Ordering::Relaxed) && self.down.swap(false, Ordering::Relaxed) {
-            tracing::info!("the CQL cluster answers again");
-        }
-    }
-
-    fn gave_up(&self, why: &str) {
-        if !self.down.swap(true, Ordering::Relaxed) {
-            tracing::warn!(why, "the CQL cluster does not answer; all that needs it waits or is refused");
-        }
-    }
-}
-
-/// Waiting times between attempts. Their number is bounded by the deadline of whoever waits.
-fn delays(world: &dyn World) -> impl Iterator<Item = Duration> + use<> {
-    let mut seed = [0; 8];
-    world.fill_random(&mut seed);
-    let delays = ExponentialBuilder::default().with_min_delay(FIRST_DELAY).with_max_delay(LONGEST_DELAY);
-    delays.without_max_times().with_jitter().with_jitter_seed(u64::from_ne_bytes(seed)).build()
 }
 
 fn builder(options: &Options) -> Result<SessionBuilder, TablesError> {

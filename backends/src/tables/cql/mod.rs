@@ -12,7 +12,7 @@
 //! **Repeating.** A call that ended in [`TablesError::Unavailable`] may have written all, some or nothing. Every one may be
 //! repeated: plain writes are the same writes again, under the same time stamps where the order matters; conditional
 //! ones find what the first left behind and take it for their own. How each does it is told where it is done.
-//! What consistency is asked for, and why: [`cluster`]. How the tables come about: [`schema`].
+//! What consistency is asked for, and why: [`cluster`]; for how long: [`patience`]. How the tables come about: [`schema`].
 
 mod batches;
 mod board;
@@ -26,6 +26,7 @@ mod keys;
 mod layout;
 mod listed;
 mod options;
+mod patience;
 mod schema;
 mod settings;
 mod tls;
@@ -38,6 +39,7 @@ use super::{
     ApiKey, AttachmentPosition, Batch, BatchPosition, BatchRow, Batches, Board, Found, Hold, Idempotency, IndexPart,
     KeyIndex, Keys, Location, Reservation, Settings, Tables, TablesError,
 };
+use crate::said::Said;
 use async_trait::async_trait;
 use cluster::Cluster;
 use failure::Failure;
@@ -67,6 +69,7 @@ pub async fn open(options: Options) -> Result<Arc<dyn Tables>, TablesError> {
         settings: settings::Settings::prepare(&cluster, &state).await?,
         index: index::Index::prepare(&cluster, &index).await?,
         notes: board::Notes::prepare(&cluster, &state).await?,
+        said: Said::default(),
         cluster,
         options,
     }))
@@ -99,13 +102,17 @@ struct Cql {
     settings: settings::Settings,
     index: index::Index,
     notes: board::Notes,
+    said: Said,
 }
 
 impl Cql {
     /// Makes the tables of the key index again when they are found to be gone. Their parts then have no watermark,
     /// which is how their owners know that they must make them again from the lake.
     async fn make_index_again(&self, why: &str) -> Result<(), TablesError> {
-        tracing::error!(why, "the key index is gone; it is made anew from the lake");
+        // Every call comes here until its tables can be made.
+        if let Some(unsaid) = self.said.may_say("") {
+            tracing::error!(unsaid, why, "the key index is gone; it is made anew from the lake");
+        }
         schema::ensure(&self.cluster, &schema::INDEX, &self.options.index_keyspace(), &self.options).await
     }
 }
