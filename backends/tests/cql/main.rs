@@ -8,6 +8,7 @@
 mod encryption;
 mod faults;
 mod growth;
+mod migrations;
 mod opening;
 mod races;
 mod support;

@@ -115,7 +115,11 @@ impl Options {
 
     /// Bytes that are fetched ahead of the reader of a partition of `topic`.
     pub(super) fn prefetch(&self, topic: Topic) -> usize {
-        if topic == Topic::Records { self.prefetch_bytes } else { self.prefetch_bytes / self.partitions(topic) as usize }
+        if topic == Topic::Records {
+            self.prefetch_bytes
+        } else {
+            self.prefetch_bytes / self.partitions(topic) as usize
+        }
     }
 
     /// The topic's name on the cluster.

@@ -268,7 +268,8 @@ fn must_have(found: &Found) -> Option<u64> {
 /// The topics of which one broker alone may have what is acknowledged, although there are others.
 fn alone(there: &HashMap<Topic, Found>) -> Option<String> {
     let is_alone = |found: &Found| found.replication < 2 || must_have(found).is_some_and(|least| least < 2);
-    let topics = Topic::ALL.into_iter().filter(|topic| there.get(topic).is_some_and(|it| it.brokers > 1 && is_alone(it)));
+    let topics =
+        Topic::ALL.into_iter().filter(|topic| there.get(topic).is_some_and(|it| it.brokers > 1 && is_alone(it)));
     let names: Vec<_> = topics.map(Topic::name).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
@@ -304,7 +305,13 @@ mod tests {
             settings(options, topic).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         settings.entry("min.insync.replicas".to_owned()).or_insert_with(|| "1".to_owned());
         let partitions = options.partitions(topic) as usize;
-        Found { brokers: 3, partitions, replication: options.replication.map_or(3, usize::from), leaderless: 0, settings }
+        Found {
+            brokers: 3,
+            partitions,
+            replication: options.replication.map_or(3, usize::from),
+            leaderless: 0,
+            settings,
+        }
     }
 
     #[test]

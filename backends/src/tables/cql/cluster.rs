@@ -62,7 +62,7 @@ impl Cluster {
                 Ok(Ok(session)) => break session,
                 Ok(Err(error)) => match of_opening(&error) {
                     Failure::Unavailable(why) => why,
-                    Failure::Refused(why) | Failure::Missing(why) | Failure::Halted(why) => {
+                    Failure::Refused(why) | Failure::Missing(why) | Failure::There(why) | Failure::Halted(why) => {
                         return Err(TablesError::Halted(format!("the CQL cluster lets nobody in: {why}")));
                     }
                 },
@@ -167,13 +167,7 @@ impl Cluster {
     ) -> Result<bool, Failure> {
         let result = self.run(statement, values).await?;
         crash::point("tables.after_write");
-        // What follows the first column differs between Cassandra and ScyllaDB.
-        let row: Option<Row> = rows(result)?.pop();
-        let first = row.and_then(|row| row.columns.into_iter().next().flatten());
-        match first {
-            Some(CqlValue::Boolean(applied)) => Ok(applied),
-            other => Err(Failure::Halted(format!("the CQL server does not say whether it wrote, but {other:?}"))),
-        }
+        applied(result)
     }
 
     /// All rows that a statement finds.
@@ -300,6 +294,17 @@ where
 {
     let result = result.into_rows_result().map_err(unreadable)?;
     result.rows::<R>().map_err(unreadable)?.map(|row| row.map_err(unreadable)).collect()
+}
+
+/// What a conditional write says of itself.
+pub(super) fn applied(result: QueryResult) -> Result<bool, Failure> {
+    // What follows the first column differs between Cassandra and ScyllaDB.
+    let row: Option<Row> = rows(result)?.pop();
+    let first = row.and_then(|row| row.columns.into_iter().next().flatten());
+    match first {
+        Some(CqlValue::Boolean(applied)) => Ok(applied),
+        other => Err(Failure::Halted(format!("the CQL server does not say whether it wrote, but {other:?}"))),
+    }
 }
 
 /// Of what comes back in another shape than it was asked for.

@@ -14,6 +14,8 @@ pub(super) enum Failure {
     Unavailable(String),
     /// The keyspace or the table is not there.
     Missing(String),
+    /// What was to be made is there.
+    There(String),
     /// The user may not log in, or may not do this: no repetition helps before somebody has acted.
     Refused(String),
     /// No repetition will ever help.
@@ -29,7 +31,7 @@ impl From<Failure> for TablesError {
             Failure::Missing(why) => {
                 Self::Halted(format!("a table is gone: {why}; restore it, or start again to have it made anew"))
             }
-            Failure::Halted(why) => Self::Halted(why),
+            Failure::There(why) | Failure::Halted(why) => Self::Halted(why),
         }
     }
 }
@@ -68,7 +70,9 @@ fn of_attempt(error: &RequestAttemptError) -> Failure {
     match kind {
         DbError::Unauthorized | DbError::AuthenticationError => Failure::Refused(said.clone()),
         DbError::Invalid | DbError::ConfigError if is_missing(said) => Failure::Missing(said.clone()),
-        DbError::Invalid | DbError::SyntaxError | DbError::ConfigError | DbError::AlreadyExists { .. } => {
+        DbError::AlreadyExists { .. } => Failure::There(said.clone()),
+        DbError::Invalid if is_there(said) => Failure::There(said.clone()),
+        DbError::Invalid | DbError::SyntaxError | DbError::ConfigError => {
             Failure::Halted(format!("the CQL server does not take a request: {said}"))
         }
         _ => Failure::Unavailable(format!("{kind}: {said}")),
@@ -78,6 +82,11 @@ fn of_attempt(error: &RequestAttemptError) -> Failure {
 /// Cassandra and ScyllaDB have no code of their own for a keyspace or a table that is not there.
 fn is_missing(said: &str) -> bool {
     ["does not exist", "unconfigured table", "Can't find a keyspace"].iter().any(|words| said.contains(words))
+}
+
+/// Likewise for a column that is there: as Cassandra has it, and as ScyllaDB.
+fn is_there(said: &str) -> bool {
+    ["already exists", "conflicts with an existing column"].iter().any(|words| said.contains(words))
 }
 
 /// Why no session came about. Wrong credentials are told from a cluster that is not there.
@@ -123,6 +132,18 @@ mod tests {
         let timeout = ExecutionError::RequestTimeout(std::time::Duration::from_secs(1));
         assert!(matches!(Failure::from(timeout), Failure::Unavailable(_)));
         assert!(matches!(Failure::from(ExecutionError::EmptyPlan), Failure::Unavailable(_)));
+    }
+
+    #[test]
+    fn a_column_that_is_there_is_told_from_a_wrong_request() {
+        for said in [
+            "Column with name 'c' already exists",
+            "Invalid column name c because it conflicts with an existing column",
+        ] {
+            assert!(matches!(of(DbError::Invalid, said), Failure::There(_)), "{said}");
+        }
+        let there = DbError::AlreadyExists { keyspace: "k".to_owned(), table: "t".to_owned() };
+        assert!(matches!(of(there, "Cannot add already existing table"), Failure::There(_)));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod json;
 mod keys;
 mod layout;
 mod listed;
+mod lock;
 mod options;
 mod patience;
 mod schema;
@@ -88,6 +89,23 @@ pub async fn drop_keyspaces(options: &Options, only_index: bool) -> Result<(), T
         cluster.query(format!("DROP KEYSPACE IF EXISTS {keyspace}").into(), ()).await?;
     }
     Ok(())
+}
+
+/// Brings the keyspace of `options` to these migrations, for tests of how tables come about and change: under a lock that
+/// lasts so long, at least a second. In a statement `{keyspace}` is the keyspace's name.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(feature = "conformance")]
+pub async fn migrate(
+    options: &Options,
+    migrations: &'static [&'static [&'static str]],
+    lock: std::time::Duration,
+) -> Result<(), TablesError> {
+    options.check()?;
+    let cluster = Cluster::connect(options).await?;
+    let schema = schema::Schema { name: "tests", migrations, lock };
+    schema::ensure(&cluster, &schema, &options.keyspace, options).await
 }
 
 #[derive(Debug)]

@@ -2,79 +2,84 @@
 //!
 //! Any number of processes may start at once on an empty cluster, and a newer program on the tables of an older one.
 //! Servers that create one table at the same time on behalf of different processes can end up with two of it, so one
-//! process works and the others wait: `migrations` holds a lock, which is taken by a conditional write and ends by
-//! itself when its holder dies, and beside it the number of the last migration that was done. `migrations` itself is made
-//! under an id that follows from its name, so that making it twice makes the same table. Every statement does nothing
-//! when what it makes is there, so a migration that was cut off is simply done again.
+//! process works and the others wait: `migrations` holds a [`Lock`], and beside it the number of the last migration that
+//! was done. Every statement does nothing when what it makes is there, or is refused for that (not every server knows
+//! `ALTER TABLE … ADD IF NOT EXISTS`), so a migration that was cut off is simply done again.
 
 use super::{
     cluster::{Cluster, rows, unreadable},
     failure::Failure,
+    lock::Lock,
     options::Options,
 };
 use crate::tables::TablesError;
 use scylla::{serialize::row::SerializeRow, value::Row};
 use std::time::Duration;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-/// One keyspace; migration *n* is `migrations[n - 1]`. What was released is never changed.
+/// One keyspace; migration *n* is `migrations[n - 1]`: statements, in which `{keyspace}` is its name. What was released is
+/// never changed.
 pub(super) struct Schema {
     pub(super) name: &'static str,
-    migrations: &'static [&'static [&'static str]],
+    pub(super) migrations: &'static [&'static [&'static str]],
+    /// How long the lock lasts when its holder does not renew it.
+    pub(super) lock: Duration,
 }
+
+/// The lock of a process that died ends after this long.
+const LOCK: Duration = Duration::from_secs(60);
 
 /// Everything but the key index.
 pub(super) const STATE: Schema = Schema {
     name: "state",
+    lock: LOCK,
     migrations: &[&[
-        "settings (name text PRIMARY KEY, value text)",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.settings (name text PRIMARY KEY, value text)",
         // A workspace's keys are one partition, for their number is limited by one conditional write. `revision` changes
         // with every key that is made.
-        "keys (workspace text, id text, body text, revoked_at bigint, last_used_at bigint, revision uuid static, \
-         PRIMARY KEY ((workspace), id))",
-        "key_ids (id text PRIMARY KEY, workspace text)",
-        "key_hashes (hash blob PRIMARY KEY, workspace text, id text)",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.keys (workspace text, id text, body text, revoked_at bigint, \
+         last_used_at bigint, revision uuid static, PRIMARY KEY ((workspace), id))",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.key_ids (id text PRIMARY KEY, workspace text)",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.key_hashes (hash blob PRIMARY KEY, workspace text, id text)",
         // The batch as accepted, once, and a row for each fact.
-        "batches (workspace text, batch_id text, body text static, fact blob, said text, at bigint, \
-         PRIMARY KEY ((workspace, batch_id), fact))",
-        "batch_order (workspace text, hour bigint, created_at bigint, batch_id text, \
-         PRIMARY KEY ((workspace, hour), created_at, batch_id)) \
-         WITH CLUSTERING ORDER BY (created_at DESC, batch_id DESC)",
-        "batch_hours (workspace text, hour bigint, PRIMARY KEY ((workspace), hour)) \
-         WITH CLUSTERING ORDER BY (hour DESC)",
-        "rejects (workspace text, batch_id text, record_index bigint, body text, \
-         PRIMARY KEY ((workspace, batch_id), record_index))",
-        "attachments (workspace text, batch_id text, record_index bigint, n bigint, body text, \
-         PRIMARY KEY ((workspace, batch_id), record_index, n))",
-        "idempotency (workspace text, key text, body_hash blob, owner uuid, taken_at bigint, ends_at bigint, \
-         response blob, PRIMARY KEY ((workspace, key)))",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.batches (workspace text, batch_id text, body text static, fact blob, \
+         said text, at bigint, PRIMARY KEY ((workspace, batch_id), fact))",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.batch_order (workspace text, hour bigint, created_at bigint, batch_id \
+         text, PRIMARY KEY ((workspace, hour), created_at, batch_id)) WITH CLUSTERING ORDER BY (created_at DESC, \
+         batch_id DESC)",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.batch_hours (workspace text, hour bigint, PRIMARY KEY ((workspace), \
+         hour)) WITH CLUSTERING ORDER BY (hour DESC)",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.rejects (workspace text, batch_id text, record_index bigint, body \
+         text, PRIMARY KEY ((workspace, batch_id), record_index))",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.attachments (workspace text, batch_id text, record_index bigint, n \
+         bigint, body text, PRIMARY KEY ((workspace, batch_id), record_index, n))",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.idempotency (workspace text, key text, body_hash blob, owner uuid, \
+         taken_at bigint, ends_at bigint, response blob, PRIMARY KEY ((workspace, key)))",
         // Rows come and go. One that comes back, because a server slept through its removal for longer than this, is
         // found to be over and removed again.
-        "due (queue text, shard int, minute bigint, at bigint, workspace text, name text, \
-         PRIMARY KEY ((queue, shard, minute), at, workspace, name)) WITH gc_grace_seconds = 10800",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.due (queue text, shard int, minute bigint, at bigint, workspace text, \
+         name text, PRIMARY KEY ((queue, shard, minute), at, workspace, name)) WITH gc_grace_seconds = 10800",
         // Every few seconds another in the place of the last.
-        "notes (board text, process uuid, ends_at bigint, note blob, PRIMARY KEY ((board), process)) \
-         WITH gc_grace_seconds = 3600",
-        "due_minutes (queue text, shard int, minute bigint, marked boolean, PRIMARY KEY ((queue, shard), minute)) \
-         WITH gc_grace_seconds = 10800",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.notes (board text, process uuid, ends_at bigint, note blob, PRIMARY \
+         KEY ((board), process)) WITH gc_grace_seconds = 3600",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.due_minutes (queue text, shard int, minute bigint, marked boolean, \
+         PRIMARY KEY ((queue, shard), minute)) WITH gc_grace_seconds = 10800",
     ]],
 };
 
 /// The key index.
 pub(super) const INDEX: Schema = Schema {
     name: "key index",
+    lock: LOCK,
     migrations: &[&[
-        "parts (workspace text, lane bigint, generation uuid, bits int, dropped map<uuid, int>, watermark blob, \
-         PRIMARY KEY ((workspace, lane)))",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.parts (workspace text, lane bigint, generation uuid, bits int, dropped \
+         map<uuid, int>, watermark blob, PRIMARY KEY ((workspace, lane)))",
         // Keys are overwritten at random; leveled compaction bounds the files that a read touches.
-        "locations (generation uuid, bucket int, key blob, location blob, PRIMARY KEY ((generation, bucket), key)) \
-         WITH compaction = {'class': 'LeveledCompactionStrategy'}",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.locations (generation uuid, bucket int, key blob, location blob, \
+         PRIMARY KEY ((generation, bucket), key)) WITH compaction = {'class': 'LeveledCompactionStrategy'}",
     ]],
 };
 
-/// The lock of a process that died ends after this many seconds.
-const LOCK_SECONDS: i32 = 60;
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Brings a keyspace to what this program needs.
@@ -84,17 +89,20 @@ pub(super) async fn ensure(
     keyspace: &str,
     options: &Options,
 ) -> Result<(), TablesError> {
-    let ensuring = Ensuring { cluster, schema, keyspace, owner: cluster.world.uuid_v7() };
+    let ensuring = Ensuring { cluster, schema, keyspace };
     if ensuring.is_done().await? {
         return Ok(());
     }
     ensuring.make_keyspace(options).await?;
-    ensuring.make_lock().await?;
-    let deadline = Instant::now() + options.start_timeout + Duration::from_secs(LOCK_SECONDS.unsigned_abs().into());
+    let lock = Lock::new(cluster, keyspace, schema.lock);
+    lock.make_table().await?;
+    agree(cluster).await?;
+    let deadline = Instant::now() + options.start_timeout + schema.lock;
     while !ensuring.is_done().await? {
-        if ensuring.lock().await? {
-            ensuring.migrate().await?;
-            ensuring.unlock().await?;
+        if let Some(taken) = lock.take().await? {
+            if lock.keep(taken, ensuring.migrate()).await?.is_some() {
+                lock.release().await?;
+            }
         } else if Instant::now() > deadline {
             return Err(TablesError::Unavailable(format!(
                 "another process has begun to make {keyspace} and not ended"
@@ -117,7 +125,6 @@ struct Ensuring<'a> {
     cluster: &'a Cluster,
     schema: &'a Schema,
     keyspace: &'a str,
-    owner: Uuid,
 }
 
 impl Ensuring<'_> {
@@ -164,48 +171,14 @@ impl Ensuring<'_> {
         Ok(())
     }
 
-    async fn make_lock(&self) -> Result<(), TablesError> {
-        let name = format!("{}.migrations", self.keyspace);
-        let mut id = [0; 16];
-        id.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16]);
-        let id = uuid::Builder::from_custom_bytes(id).into_uuid();
-        self.ask(
-            &format!(
-                "CREATE TABLE IF NOT EXISTS {name} (name text PRIMARY KEY, version int, owner uuid) WITH id = {id}"
-            ),
-            (),
-        )
-        .await?;
-        agree(self.cluster).await
-    }
-
-    /// Whether this process is the one that works.
-    async fn lock(&self) -> Result<bool, TablesError> {
-        let name = format!("{}.migrations", self.keyspace);
-        let take =
-            format!("INSERT INTO {name} (name, owner) VALUES ('lock', ?) IF NOT EXISTS USING TTL {LOCK_SECONDS}");
-        match self.ask(&take, (self.owner,)).await {
-            Ok(_) => {}
-            // Too many at once, or an unclear end: what is there says it.
-            Err(Failure::Unavailable(_)) => {}
-            Err(failure) => return Err(failure.into()),
-        }
-        let mut held = scylla::statement::Statement::new(format!("SELECT owner FROM {name} WHERE name = 'lock'"));
-        held.set_consistency(scylla::statement::Consistency::Serial);
-        let rows = match self.query(held, ()).await {
-            Ok(rows) => rows,
-            Err(Failure::Unavailable(_)) => return Ok(false),
-            Err(failure) => return Err(failure.into()),
-        };
-        let owner = rows.first().and_then(|row| row.columns.first()).and_then(|owner| owner.as_ref()?.as_uuid());
-        Ok(owner == Some(self.owner))
-    }
-
     async fn migrate(&self) -> Result<(), TablesError> {
         let done = self.version().await?;
         for (n, migration) in (1..).zip(self.schema.migrations).skip(done) {
-            for table in *migration {
-                self.ask(&format!("CREATE TABLE IF NOT EXISTS {}.{table}", self.keyspace), ()).await?;
+            for statement in *migration {
+                match self.ask(&statement.replace("{keyspace}", self.keyspace), ()).await {
+                    Ok(_) | Err(Failure::There(_)) => {}
+                    Err(failure) => return Err(failure.into()),
+                }
             }
             agree(self.cluster).await?;
             let note = format!("INSERT INTO {}.migrations (name, version) VALUES ('schema', {n})", self.keyspace);
@@ -215,25 +188,8 @@ impl Ensuring<'_> {
         Ok(())
     }
 
-    /// Gives the lock up. When that fails, it ends by itself.
-    async fn unlock(&self) -> Result<(), TablesError> {
-        let give = format!("DELETE FROM {}.migrations WHERE name = 'lock' IF owner = ?", self.keyspace);
-        match self.ask(&give, (self.owner,)).await {
-            Ok(_) | Err(Failure::Unavailable(_)) => Ok(()),
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
     async fn ask(&self, cql: &str, values: impl SerializeRow) -> Result<Vec<Row>, Failure> {
-        self.query(cql.into(), values).await
-    }
-
-    async fn query(
-        &self,
-        statement: scylla::statement::Statement,
-        values: impl SerializeRow,
-    ) -> Result<Vec<Row>, Failure> {
-        let result = self.cluster.query(statement, values).await?;
+        let result = self.cluster.query(cql.into(), values).await?;
         if result.is_rows() { rows(result) } else { result.result_not_rows().map_err(unreadable).map(|()| Vec::new()) }
     }
 }
