@@ -4,7 +4,11 @@
 #
 #   TRIBUTARY_TEST_CQL       host:port
 #   TRIBUTARY_TEST_CQL_CA    with CASSANDRA_TLS: the file with the certificate of who signed the node's
+#   TRIBUTARY_TEST_CQL_CLUSTER   what others join it by
 #
+# CASSANDRA_JOIN, as another one tells in TRIBUTARY_TEST_CQL_CLUSTER, makes it one more node of that cluster, with
+# CASSANDRA_NODE=2 or more as its number and the end of its address: all have the same ports, which is how clients find one
+# through another. They have to be started one after the other. CASSANDRA_HEAP=512m is less memory than the usual 1g.
 # With CASSANDRA_LOGIN=1 it asks for user and password; `cassandra` and `cassandra` are the first of them. With
 # CASSANDRA_TLS=1 it takes encrypted connections beside others, with CASSANDRA_TLS=mutual also asks for a certificate
 # from its own authority. CERTIFICATE_DAYS=0 gives it a certificate that has expired.
@@ -51,6 +55,12 @@ modules=(
 # The commit log is synced before a write is answered: by default it is up to ten seconds later, which one server alone
 # that is killed does not survive without loss.
 configure() {
+    # Its own, or those of the node that it joins.
+    [ -z "${CASSANDRA_JOIN:-}" ] || IFS=: read -r -a port <<<"$CASSANDRA_JOIN"
+    # A node that joins waits for the tokens and tables of the others; one alone has nobody to wait for.
+    local settle=100
+    [ -z "${CASSANDRA_JOIN:-}" ] || settle=3000
+    address=127.0.0.${CASSANDRA_NODE:-1}
     local authenticator=AllowAllAuthenticator authorizer=AllowAllAuthorizer
     if [ -n "${CASSANDRA_LOGIN:-}" ]; then
         authenticator=PasswordAuthenticator authorizer=CassandraAuthorizer
@@ -81,10 +91,10 @@ seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters:
       - seeds: "127.0.0.1:${port[1]}"
-listen_address: 127.0.0.1
+listen_address: $address
 storage_port: ${port[1]}
 ssl_storage_port: ${port[1]}
-rpc_address: 127.0.0.1
+rpc_address: $address
 native_transport_port: ${port[0]}
 endpoint_snitch: SimpleSnitch
 client_encryption_options: $encryption
@@ -99,10 +109,10 @@ EOF
   <root level="WARN"><appender-ref ref="stdout"/></root>
 </configuration>
 EOF
-    command=(java -Xms512m -Xmx1g -XX:+UseSerialGC "${modules[@]}"
+    command=(java -Xms512m "-Xmx${CASSANDRA_HEAP:-1g}" -XX:+UseSerialGC "${modules[@]}"
         -Dlogback.configurationFile="$root/logback.xml"
         -Dcassandra.config="file://$root/cassandra.yaml" -Dcassandra.storagedir="$root/data"
-        -Dcassandra-foreground=yes -Dcassandra.ring_delay_ms=100 -Dcassandra.skip_wait_for_gossip_to_settle=0
+        -Dcassandra-foreground=yes -Dcassandra.ring_delay_ms=$settle -Dcassandra.skip_wait_for_gossip_to_settle=0
         -Dcassandra.superuser_setup_delay_ms=0
         -cp "$fetched/*" org.apache.cassandra.service.CassandraDaemon)
 }
@@ -110,7 +120,7 @@ EOF
 # Whether it lets a client in: a STARTUP frame of the protocol's version 4, answered with READY (opcode 2), or with
 # AUTHENTICATE (3), user and password, and AUTH_SUCCESS (16). It makes its first user a moment after it listens.
 answers() {
-    python3 - "${port[0]}" <<'EOF'
+    python3 - "$address" "${port[0]}" <<'EOF'
 import socket, struct, sys
 
 def ask(to, opcode, body):
@@ -122,7 +132,7 @@ def ask(to, opcode, body):
 def text(string):
     return struct.pack(">H", len(string)) + string
 
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) as to:
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) as to:
     answer = ask(to, 1, struct.pack(">H", 1) + text(b"CQL_VERSION") + text(b"3.0.0"))
     if answer == 3:
         login = b"\0cassandra\0cassandra"
@@ -132,7 +142,8 @@ EOF
 }
 
 environment() {
-    echo "TRIBUTARY_TEST_CQL=127.0.0.1:${port[0]}"
+    echo "TRIBUTARY_TEST_CQL=$address:${port[0]}"
+    echo "TRIBUTARY_TEST_CQL_CLUSTER=${port[0]}:${port[1]}"
     [ -z "${CASSANDRA_TLS:-}" ] || echo "TRIBUTARY_TEST_CQL_CA=$root/ca.pem"
 }
 

@@ -190,7 +190,7 @@ async fn build() -> (Fleet, World) {
 }
 
 /// Waits until no batch is landing; how many there are of each status.
-async fn ended(http: &Http) -> BTreeMap<String, usize> {
+pub async fn ended(http: &Http) -> BTreeMap<String, usize> {
     let (mut found, mut cursor) = (BTreeMap::new(), String::new());
     loop {
         let page = http.get(&format!("/batches?limit=100{cursor}")).await.json;

@@ -10,6 +10,7 @@ mod flow;
 mod job;
 mod keys;
 mod lag;
+mod nodes;
 mod process;
 mod processes;
 mod proxy;

@@ -2,13 +2,16 @@
 
 use super::{
     Fleet,
+    job::ended,
     proxy::{Net, Proxy, WELL},
+    read_log,
 };
 use crate::{
-    harness::{Server, finish},
+    harness::{Answer, Http, Server, Servers, finish},
+    model::record,
     writers::{Work, Writer},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Longer than requests are tried, so that some are given up.
@@ -117,6 +120,59 @@ async fn a_bad_network_to_the_store() {
     let proxy = Proxy::to(endpoint.trim_start_matches("http://")).await;
     let (fleet, url) = (Fleet::new().await, format!("http://{}", proxy.address));
     bad_network(fleet, proxy, "AWS_ENDPOINT_URL", url).await;
+}
+
+/// Each answer comes so late that the client has given it up: it goes there and back, and an attempt has 3.3 s.
+const TOO_LATE: Net = Net::Late(Duration::from_secs(2));
+
+/// What is asked of the API is refused as it is documented, before the client loses its patience.
+async fn refuses(http: &Http) {
+    let begun = Instant::now();
+    let (read, written) =
+        tokio::join!(http.get("/batches/no-such-batch"), http.ndjson(record("late", 1_600_000_000, "{}")));
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    for Answer { status, json, retry_after } in [read, written] {
+        assert_eq!((status, &json["error"]), (503, &"BACKEND_UNAVAILABLE".into()), "{json}");
+        assert!(json["message"].as_str().is_some_and(|text| text.contains("retryAfter")), "{json}");
+        assert_eq!(json["retryAfter"].as_u64(), retry_after, "{json}");
+        assert!(retry_after.is_some_and(|seconds| seconds > 0) && json.as_object().expect("an object").len() == 3);
+    }
+}
+
+/// The tables answer slowly, then too late, then not at all, to everybody, while senders go on; then they are well again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_answer_too_late_refuse_and_lose_nothing() {
+    let proxy = Proxy::to(&std::env::var("TRIBUTARY_TEST_CQL").expect("set for the tests")).await;
+    let behind = Servers::new().with("TRIBUTARY_SCYLLA", proxy.address.to_string());
+    let mut fleet = Fleet::on(behind.with("TRIBUTARY_LANDING_DEADLINE", "60s".to_owned())).await;
+    let processes = [fleet.serve().await, fleet.serve().await, fleet.pipeline().await, fleet.pipeline().await];
+    let servers = fleet.clients(&processes[..2]);
+    let (begun, mut writers) = (Instant::now(), Writer::four(9));
+    for net in [Net::Late(Duration::from_millis(700)), TOO_LATE, Net::Hole] {
+        let work = Work::start(writers, &servers);
+        a_moment().await;
+        proxy.set(net);
+        tokio::time::sleep(OUTAGE).await;
+        if matches!(net, TOO_LATE | Net::Hole) {
+            refuses(&servers[0]).await;
+        }
+        proxy.set(WELL);
+        a_moment().await;
+        writers = work.finish().await;
+        fleet.check(&servers, &writers).await;
+    }
+    let minutes = usize::try_from(begun.elapsed().as_secs() / 60).expect("few");
+    for log in fleet.logs() {
+        let said = read_log(&log).matches("the CQL cluster does not answer").count();
+        assert!((1..=minutes + 1).contains(&said), "{}: {said} times in {minutes} min", log.display());
+    }
+    for process in &processes {
+        process.until_ready().await;
+    }
+    // Every batch ends, also one of which the row alone was stored before its sender was refused.
+    let (ended, accepted) = (ended(&servers[0]).await, writers.iter().map(|writer| writer.batches.len()).sum());
+    assert!(ended.keys().all(|status| status == "COMPLETE" || status == "FAILED"), "{ended:?}");
+    assert!(ended["COMPLETE"] >= accepted, "{ended:?} of {accepted}");
 }
 
 /// The index is derived from the lake: it may be dropped under load, and made again while others use it.
