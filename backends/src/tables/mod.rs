@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use tributary_schemas::{
     api::RecordError,
     batch::Fact,
@@ -290,16 +291,15 @@ pub trait Settings {
 /// them.
 #[async_trait]
 pub trait Board {
-    /// Puts `note` in the place of the process's last one, to live until `until`, and returns all notes on the board that
-    /// live at `now`, in the order of their processes. Times are microseconds since the Unix epoch; a note lives for a
-    /// few seconds and has up to some hundred kilobytes.
+    /// Puts `note` in the place of the process's last one, to live for `lives` (whole seconds, rounded up), and returns
+    /// all notes on the board that live, the latest last. Time is that of whoever keeps the notes: clocks of processes
+    /// do not matter. A note lives for a few seconds and has up to some hundred kilobytes.
     async fn exchange(
         &self,
         board: &str,
         process: uuid::Uuid,
         note: &[u8],
-        now: i64,
-        until: i64,
+        lives: Duration,
     ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError>;
 }
 

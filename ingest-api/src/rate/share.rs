@@ -35,7 +35,7 @@ pub async fn keep(api: &Api, every: Duration) -> Infallible {
     let process = api.world.uuid_v7();
     let mut ticks = interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let lives = i64::try_from((every * 2).max(NOTE_LIVES).as_micros()).unwrap_or(i64::MAX);
+    let lives = (every * 2).max(NOTE_LIVES);
     let mut sharing = Sharing::default();
     let (mut last, mut blind) = (Instant::now(), false);
     loop {
@@ -44,8 +44,7 @@ pub async fn keep(api: &Api, every: Duration) -> Infallible {
         last = Instant::now();
         let rates = &api.gate.rates;
         let Some(note) = sharing.note(rates, passed) else { continue };
-        let now = api.world.now_micros();
-        match api.tables.exchange(BOARD, process, &note, now, now + lives).await {
+        match api.tables.exchange(BOARD, process, &note, lives).await {
             Ok(notes) => {
                 blind = false;
                 sharing.read(rates, notes.iter().map(|(_, note)| note.as_slice()));

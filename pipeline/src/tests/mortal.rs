@@ -1,9 +1,12 @@
 //! Backends that fail or die at a given call.
 
 use async_trait::async_trait;
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::watch;
 use tributary_backends::{log::LogError, tables::*};
@@ -267,10 +270,9 @@ impl Board for MortalTables {
         board: &str,
         process: uuid::Uuid,
         note: &[u8],
-        now: i64,
-        until: i64,
+        lives: Duration,
     ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError> {
-        self.tables.exchange(board, process, note, now, until).await
+        self.tables.exchange(board, process, note, lives).await
     }
 }
 

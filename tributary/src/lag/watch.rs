@@ -36,7 +36,7 @@ const SHARES_EVERY: Duration = Duration::from_secs(10);
 const SHARES_FROM: f64 = 5.0;
 /// Where the processes' notes are, and how long one lives.
 const BOARD: &str = "lag";
-const NOTE_LIVES: i64 = 10_000_000;
+const NOTE_LIVES: Duration = Duration::from_secs(10);
 /// Bounds within which looks of the past say when a message came; else it is read.
 const CLOSE_ENOUGH: Duration = Duration::from_secs(3);
 /// Partitions of which messages are read in one look; those with the most go first.
@@ -217,8 +217,7 @@ impl Watch {
             }
             None => Vec::new(),
         };
-        let now = self.world.now_micros();
-        match timeout(EVERY, tables.exchange(BOARD, self.process, &note, now, now + NOTE_LIVES)).await {
+        match timeout(EVERY, tables.exchange(BOARD, self.process, &note, NOTE_LIVES)).await {
             Ok(Ok(notes)) => Some(Owners::read(notes.iter().map(|(_, note)| &note[..]))),
             _ => None,
         }

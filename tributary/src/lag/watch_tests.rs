@@ -168,22 +168,25 @@ async fn a_past_of_ones_own_bounds_what_clocks_say() {
 async fn who_is_stuck_is_told_from_who_is_not_there() {
     let scene = Scene::new();
     let note = br#"{"name":"host:7","holds":[{"topic":"records","partition":1,"rate":null,"throughput":0.0,"still":0.0,"halted":null}]}"#;
-    let leave = async || {
-        let now = scene.world.now_micros();
-        scene.tables.exchange(BOARD, Uuid::nil(), note, now, now + NOTE_LIVES).await.expect("left");
+    let leave = async |lives| {
+        scene.tables.exchange(BOARD, Uuid::nil(), note, lives).await.expect("left");
     };
     scene.append("acme", 5).await;
-    leave().await;
+    leave(NOTE_LIVES).await;
     let lane = scene.lane().await;
     assert_eq!((lane.state, lane.owner.as_deref()), (State::Working, Some("host:7")));
     scene.pass(29 * SECOND);
-    leave().await;
+    leave(NOTE_LIVES).await;
     assert_eq!(scene.lane().await.state, State::Working);
     scene.pass(SECOND);
-    leave().await;
+    leave(NOTE_LIVES).await;
     assert_eq!(scene.lane().await.state, State::Stuck);
-    scene.pass(11 * SECOND);
-    let gone = scene.lane().await;
+    leave(SECOND).await;
+    let mut gone = scene.lane().await;
+    while gone.owner.is_some() {
+        tokio::time::sleep(SECOND / 20).await;
+        gone = scene.lane().await;
+    }
     assert_eq!((gone.state, gone.owner), (State::NoOwner, None));
     let other = &scene.look().await.partitions[0];
     assert_eq!((other.partition, other.records, other.state), (0, 0, State::NoOwner), "an idle one as well");

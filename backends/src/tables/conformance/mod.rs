@@ -7,7 +7,10 @@
 
 use super::Tables;
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tributary_schemas::identity::Lanes;
 use uuid::Uuid;
 
@@ -54,26 +57,43 @@ pub async fn settings(factory: &dyn Factory) {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "all must see the same lanes: {answers:?}");
 }
 
-/// Notes are seen by all, one for each process, until they expire.
+/// Notes are seen by all, one for each process, the latest last, until they expire: which takes as long as it takes, and
+/// whose clock says what does not matter.
 pub async fn board(factory: &dyn Factory) {
-    const NOW: i64 = 1_700_000_000_000_000;
-    const SECOND: i64 = 1_000_000;
+    const LONG: Duration = Duration::from_secs(600);
     let place = factory.place().await;
     let tables = place.open().await;
     let process = Uuid::from_u128;
-    let exchange = async |board, id, note: &str, now| {
-        let all = tables.exchange(board, process(id), note.as_bytes(), now, now + 3 * SECOND).await.unwrap();
+    let exchange = async |board, id, note: &str, lives| {
+        let all = tables.exchange(board, process(id), note.as_bytes(), lives).await.unwrap();
         let text = |(process, note): (Uuid, Vec<u8>)| (process.as_u128(), String::from_utf8(note).unwrap());
         all.into_iter().map(text).collect::<Vec<_>>()
     };
     let notes = |notes: &[(u128, &str)]| notes.iter().map(|(id, note)| (*id, (*note).to_owned())).collect::<Vec<_>>();
-    assert_eq!(exchange("rates", 2, "b", NOW).await, notes(&[(2, "b")]));
-    assert_eq!(exchange("rates", 1, "a", NOW + SECOND).await, notes(&[(1, "a"), (2, "b")]));
-    assert_eq!(
-        exchange("rates", 1, "", NOW + SECOND).await,
-        notes(&[(1, ""), (2, "b")]),
-        "in the place of the last one"
-    );
-    assert_eq!(exchange("others", 3, "c", NOW + SECOND).await, notes(&[(3, "c")]), "boards are apart");
-    assert_eq!(exchange("rates", 1, "a", NOW + 3 * SECOND).await, notes(&[(1, "a")]), "the other one has expired");
+    assert_eq!(exchange("rates", 1, "a", LONG).await, notes(&[(1, "a")]));
+    assert_eq!(exchange("rates", 2, "b", LONG).await, notes(&[(1, "a"), (2, "b")]));
+    assert_eq!(exchange("rates", 1, "", LONG).await, notes(&[(2, "b"), (1, "")]), "in the place of its last one");
+    assert_eq!(exchange("others", 3, "c", LONG).await, notes(&[(3, "c")]), "boards are apart");
+
+    let brief = Duration::from_secs(2);
+    let begun = Instant::now();
+    exchange("rates", 4, "d", brief).await;
+    loop {
+        let asked = Instant::now();
+        let now = exchange("rates", 1, "a", LONG).await;
+        if now == notes(&[(2, "b"), (1, "a")]) {
+            // Servers count whole seconds.
+            assert!(begun.elapsed() > brief / 2, "gone after {:?}", begun.elapsed());
+            break;
+        }
+        assert_eq!(now, notes(&[(2, "b"), (4, "d"), (1, "a")]));
+        assert!(asked - begun < 5 * brief, "it has not expired");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    exchange("rates", 5, "e", brief).await;
+    for _ in 0..6 {
+        tokio::time::sleep(brief / 4).await;
+        let now = exchange("rates", 5, "e", brief).await;
+        assert_eq!(now, notes(&[(2, "b"), (1, "a"), (5, "e")]), "what is left again lives on");
+    }
 }

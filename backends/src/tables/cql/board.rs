@@ -1,11 +1,10 @@
-//! Notes between processes: one row for each, in a partition for each board, with a time to live.
+//! Notes between processes: one row for each, in a partition for each board, with a time to live. The servers stamp them and
+//! drop them, so that no process has to go by another's clock.
 
 use super::{cluster::Cluster, failure::Failure};
 use scylla::statement::prepared::PreparedStatement;
+use std::time::Duration;
 use uuid::Uuid;
-
-/// Servers drop a note when it has been over for so many seconds, lest one whose clock is ahead drops it too soon.
-const MARGIN: i64 = 60;
 
 #[derive(Debug)]
 pub(super) struct Notes {
@@ -15,9 +14,8 @@ pub(super) struct Notes {
 
 impl Notes {
     pub(super) async fn prepare(cluster: &Cluster, keyspace: &str) -> Result<Self, Failure> {
-        let put =
-            format!("INSERT INTO {keyspace}.notes (board, process, ends_at, note) VALUES (?, ?, ?, ?) USING TTL ?");
-        let all = format!("SELECT process, ends_at, note FROM {keyspace}.notes WHERE board = ?");
+        let put = format!("INSERT INTO {keyspace}.notes (board, process, note) VALUES (?, ?, ?) USING TTL ?");
+        let all = format!("SELECT process, note, WRITETIME(note) FROM {keyspace}.notes WHERE board = ?");
         Ok(Self { put: cluster.prepare(put).await?, all: cluster.prepare(all).await? })
     }
 
@@ -26,16 +24,16 @@ impl Notes {
         cluster: &Cluster,
         (board, process): (&str, Uuid),
         note: &[u8],
-        now: i64,
-        until: i64,
+        lives: Duration,
     ) -> Result<Vec<(Uuid, Vec<u8>)>, Failure> {
-        let ttl = (until.saturating_sub(now) / 1_000_000).clamp(0, 86_400) + MARGIN;
-        cluster.write(&self.put, (board, process, until, note, ttl as i32)).await?;
-        let rows: Vec<(Uuid, i64, Vec<u8>)> = cluster.rows(&self.all, (board,)).await?;
+        // 0 would mean for ever.
+        let seconds = lives.as_millis().div_ceil(1_000).clamp(1, 86_400) as i32;
+        cluster.write(&self.put, (board, process, note, seconds)).await?;
+        // A row whose note is over may still be there without it.
+        let rows: Vec<(Uuid, Option<Vec<u8>>, Option<i64>)> = cluster.rows(&self.all, (board,)).await?;
         let mut living: Vec<_> =
-            rows.into_iter().filter(|row| row.1 > now).map(|(process, _, note)| (process, note)).collect();
-        // The server's order of ids is by their versions first.
+            rows.into_iter().filter_map(|(process, note, written)| Some((written, process, note?))).collect();
         living.sort_unstable();
-        Ok(living)
+        Ok(living.into_iter().map(|(_, process, note)| (process, note)).collect())
     }
 }

@@ -44,7 +44,7 @@ use crate::said::Said;
 use async_trait::async_trait;
 use cluster::Cluster;
 use failure::Failure;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tributary_schemas::{
     frame::{Attachment, BatchEvent, Reject},
     identity::{Identity, Lanes},
@@ -298,10 +298,9 @@ impl Board for Cql {
         board: &str,
         process: uuid::Uuid,
         note: &[u8],
-        now: i64,
-        until: i64,
+        lives: Duration,
     ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError> {
-        Ok(self.notes.exchange(&self.cluster, (board, process), note, now, until).await?)
+        Ok(self.notes.exchange(&self.cluster, (board, process), note, lives).await?)
     }
 }
 

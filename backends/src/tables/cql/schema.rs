@@ -60,8 +60,8 @@ pub(super) const STATE: Schema = Schema {
         "CREATE TABLE IF NOT EXISTS {keyspace}.due (queue text, shard int, minute bigint, at bigint, workspace text, \
          name text, PRIMARY KEY ((queue, shard, minute), at, workspace, name)) WITH gc_grace_seconds = 10800",
         // Every few seconds another in the place of the last.
-        "CREATE TABLE IF NOT EXISTS {keyspace}.notes (board text, process uuid, ends_at bigint, note blob, PRIMARY \
-         KEY ((board), process)) WITH gc_grace_seconds = 3600",
+        "CREATE TABLE IF NOT EXISTS {keyspace}.notes (board text, process uuid, note blob, PRIMARY KEY \
+         ((board), process)) WITH gc_grace_seconds = 3600",
         "CREATE TABLE IF NOT EXISTS {keyspace}.due_minutes (queue text, shard int, minute bigint, marked boolean, \
          PRIMARY KEY ((queue, shard), minute)) WITH gc_grace_seconds = 10800",
     ]],

@@ -3,28 +3,33 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
-/// By board and process: until when it lives, and what it says.
-type Written = BTreeMap<(String, Uuid), (i64, Vec<u8>)>;
+/// What one says, since when, and until when.
+#[derive(Debug)]
+struct Note {
+    written: Instant,
+    ends: Instant,
+    text: Vec<u8>,
+}
 
+/// By board and process.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Mutex<Written>);
+pub(super) struct Notes(Mutex<BTreeMap<(String, Uuid), Note>>);
 
 impl Notes {
-    pub(super) fn exchange(
-        &self,
-        board: &str,
-        process: Uuid,
-        note: &[u8],
-        now: i64,
-        until: i64,
-    ) -> Vec<(Uuid, Vec<u8>)> {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        written.retain(|_, (lives_until, _)| *lives_until > now);
-        written.insert((board.to_owned(), process), (until, note.to_vec()));
-        let here = written.range((board.to_owned(), Uuid::nil())..).take_while(|((at, _), _)| at == board);
-        here.filter(|(_, (until, _))| *until > now).map(|((_, process), (_, note))| (*process, note.clone())).collect()
+    pub(super) fn exchange(&self, board: &str, process: Uuid, note: &[u8], lives: Duration) -> Vec<(Uuid, Vec<u8>)> {
+        let seconds = lives.as_millis().div_ceil(1_000).clamp(1, 86_400) as u64;
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = Instant::now();
+        notes.retain(|_, note| note.ends > written);
+        let ends = written + Duration::from_secs(seconds);
+        notes.insert((board.to_owned(), process), Note { written, ends, text: note.to_vec() });
+        let mut here: Vec<_> = notes.iter().filter(|((at, _), _)| at == board).collect();
+        here.sort_by_key(|((_, process), note)| (note.written, *process));
+        here.into_iter().map(|((_, process), note)| (*process, note.text.clone())).collect()
     }
 }

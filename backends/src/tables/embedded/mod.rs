@@ -41,7 +41,7 @@ use failure::stopped;
 use index::Index;
 use space::Space;
 use state::State;
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tributary_schemas::{
     frame::{Attachment, BatchEvent, Reject},
     identity::{Identity, Lanes},
@@ -318,10 +318,9 @@ impl Board for Embedded {
         board: &str,
         process: uuid::Uuid,
         note: &[u8],
-        now: i64,
-        until: i64,
+        lives: Duration,
     ) -> Result<Vec<(uuid::Uuid, Vec<u8>)>, TablesError> {
-        Ok(self.notes.exchange(board, process, note, now, until))
+        Ok(self.notes.exchange(board, process, note, lives))
     }
 }
 
