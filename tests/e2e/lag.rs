@@ -1,8 +1,68 @@
 //! What `lag` says of a backlog that is known.
 
-use crate::{harness::Home, model::record};
+use crate::{
+    harness::{Home, World},
+    model::record,
+};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+/// A `lag --watch` that runs, until it is dropped.
+pub struct Watcher {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Watcher {
+    /// Of a command that writes JSON. What it writes is kept in this directory.
+    pub fn start(mut command: Command, directory: &Path) -> Self {
+        let (out, err) = (directory.join("watch.out"), directory.join("watch.err"));
+        let file = |path| File::create(path).expect("a file");
+        let child = command.stdout(file(&out)).stderr(file(&err)).spawn().expect("it starts");
+        Self { child, out, err }
+    }
+
+    /// So far.
+    pub fn reports(&self) -> usize {
+        std::fs::read_to_string(&self.out).expect("its output").lines().count()
+    }
+
+    /// Waits until it has made another report.
+    pub async fn until_it_sees(&mut self) {
+        let before = self.reports();
+        self.until(|watcher| watcher.reports() > before).await;
+    }
+
+    /// Waits until it has complained of this, after what it has said so far.
+    pub async fn until_it_says(&mut self, what: &str) {
+        let said = |watcher: &Self| std::fs::read_to_string(&watcher.err).expect("its output");
+        let before = said(self).len();
+        self.until(|watcher| said(watcher)[before..].contains(what)).await;
+    }
+
+    async fn until(&mut self, reached: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !reached(self) {
+            let said = std::fs::read_to_string(&self.err).expect("its output");
+            assert!(self.child.try_wait().expect("its state").is_none(), "it has ended: {said}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} reports, and {said}", self.reports());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 impl Home {
     /// What `lag --json` says.
@@ -63,4 +123,35 @@ async fn a_backlog_without_an_owner_is_told_and_then_its_end() {
         assert!(Instant::now() < deadline, "/metrics lags behind");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// It looks once at what nothing runs on, then whoever starts is not kept out; and who does not answer is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_is_in_nobodys_way_and_goes_on() {
+    if !World::has_embedded("a directory that one process has open") {
+        return;
+    }
+    let mut home = Home::new();
+    home.start().terminate().await;
+    let data = home.data().display().to_string();
+    let mut watcher = Watcher::start(home.tool(&["lag", "--watch", "--json", "--data", &data]), home.path());
+    watcher.until_it_sees().await;
+    watcher.until_it_says("nothing runs on").await;
+    let reports = watcher.reports();
+    watcher.until_it_says("nothing runs on").await;
+    assert_eq!(watcher.reports(), reports, "it does not open the directory again");
+    let up = home.start();
+    watcher.until_it_sees().await;
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &up.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    let begun = Instant::now();
+    let failed = home.run(&["lag", "--data", &data]).await;
+    assert!(failed.code == 1 && failed.err.contains("does not answer"), "{failed:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    watcher.until_it_says("does not answer").await;
+    signal("-CONT");
+    watcher.until_it_sees().await;
 }

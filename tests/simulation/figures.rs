@@ -96,7 +96,8 @@ impl Promises {
     pub(crate) fn look(&mut self, lanes: &[Progress], now: Ms) {
         let at = Duration::from_millis(now);
         let look = |(pace, progress): (&mut Pace, &Progress)| {
-            (pace.observe(Look { at, done: progress.done, high: progress.high }), *progress)
+            let (Progress { done, high }, rest) = (*progress, Duration::ZERO);
+            (pace.observe(Look { at, done, high, rest }), *progress)
         };
         self.last = self.paces.iter_mut().zip(lanes).map(look).collect();
     }

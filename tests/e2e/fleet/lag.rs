@@ -4,10 +4,11 @@
 use super::{
     Fleet,
     process::Process,
-    proxy::{Net, Proxy},
+    proxy::{Net, Proxy, WELL},
 };
 use crate::{
     harness::{Server, command, finish},
+    lag::Watcher,
     model::record,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -164,4 +165,34 @@ async fn an_unreachable_broker_is_said_to_be_within_five_seconds() {
     let directory = tempfile::tempdir().expect("a directory");
     let failed = finish(command(directory.path(), ["lag"])).await;
     assert!(failed.code == 1 && failed.err.contains("no data directory"), "{failed:?}");
+}
+
+/// The broker that is asked first answers, and those that have the partitions do not: who looks is told so in time, and who
+/// watches sees it pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_stop_answering_are_said_not_to_within_five_seconds() {
+    let to = tokio::sync::watch::Sender::new(String::new());
+    let proxy = Proxy::new(to.subscribe()).await;
+    let kafka = Server::start("kafka", vec![("KAFKA_PROXY", proxy.address.to_string())]).await;
+    let first = kafka.says("TRIBUTARY_TEST_KAFKA_BEHIND_PROXY").to_owned();
+    to.send_replace(first.clone());
+    let mut fleet = Fleet::on(kafka.among_others()).await;
+    let _pipeline = fleet.pipeline().await;
+    let lag = |words: &str| {
+        let mut lag = fleet.command(words);
+        lag.env("TRIBUTARY_KAFKA", &first);
+        lag
+    };
+    let mut watcher = Watcher::start(lag("lag --watch --json"), fleet.directory.path());
+    for net in [Net::Hole, Net::Cut] {
+        watcher.until_it_sees().await;
+        proxy.set(net);
+        let begun = Instant::now();
+        let failed = finish(lag("lag")).await;
+        assert!(failed.code == 1 && failed.err.contains(&first), "{net:?}: {failed:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{net:?}: {:?}: {failed:?}", begun.elapsed());
+        watcher.until_it_says(&first).await;
+        proxy.set(WELL);
+    }
+    watcher.until_it_sees().await;
 }

@@ -3,7 +3,8 @@
 use super::{Answer, CheckedTable, CreatedKey, KeyView, NewKey, RebuiltIndex, Request};
 use crate::{dead_letters::desk, lag::watch::Watch, state::State, up::pipeline::PipelineHandle};
 use anyhow::{Context, ensure};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tributary_backends::log::RecordLog;
 use tributary_ingest_api::keys::{self, check_name};
 use tributary_pipeline::{check, rebuild_index};
@@ -11,6 +12,9 @@ use tributary_schemas::limits::MAX_LIVE_KEYS;
 
 /// Longest label of a key, in characters.
 const MAX_LABEL: usize = 128;
+
+/// Who asks for the lag waits a little longer.
+const LAG_WITHIN: Duration = Duration::from_secs(4);
 
 /// What runs in this process.
 #[derive(Debug, Clone)]
@@ -33,7 +37,7 @@ pub async fn execute(state: &State, running: Option<&Running>, request: Request)
         }
         Request::Lag => {
             let watch = &running.context("nothing runs that could say how far it is")?.watch;
-            watch.look(true).await.map(Answer::Lag)
+            watch.look(Instant::now() + LAG_WITHIN).await.map(Answer::Lag)
         }
         Request::DeadLetters(order) => {
             let log = &running.context("nothing runs that has the log open")?.log;

@@ -15,10 +15,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Workspaces (in a lane each) that are shown by name.
+/// Workspaces that are shown by name.
 const NAMED: usize = 32;
-/// The others together; no workspace can be called so.
-const OTHERS: &str = "(others)";
 /// A look that is older says nothing of now.
 const STALE: Duration = Duration::from_secs(15);
 
@@ -64,7 +62,7 @@ impl Collector for Latest {
         partitions(&mut encoder, "tributary_lag", help, Some(&Unit::Seconds), all, waited)?;
         let help = "Time until what waits is done; +Inf while nothing moves";
         partitions(&mut encoder, "tributary_lag_drain", help, Some(&Unit::Seconds), all, PartitionLag::drains_in)?;
-        let help = "Time since a stage with something to do has moved";
+        let help = "Time since a stage with something to do has moved, without the rest between its commits";
         partitions(&mut encoder, "tributary_lag_still", help, Some(&Unit::Seconds), all, |one| {
             Some(one.still_seconds)
         })?;
@@ -74,7 +72,7 @@ impl Collector for Latest {
         partitions(&mut encoder, "tributary_lag_owned", "Whether a process has the partition", None, all, owned)?;
         let halted = |one: &PartitionLag| report.owners_known.then(|| f64::from(u8::from(one.reason.is_some())));
         partitions(&mut encoder, "tributary_lag_halted", "Whether its process has given it up", None, all, halted)?;
-        workspaces(&mut encoder, &report.workspaces)
+        workspaces(&mut encoder, &report)
     }
 }
 
@@ -101,35 +99,37 @@ fn gauge(encoder: MetricEncoder<'_>, value: f64) -> fmt::Result {
     ConstGauge::new(value).encode(encoder)
 }
 
-fn workspaces(encoder: &mut DescriptorEncoder<'_>, all: &[WorkspaceLag]) -> fmt::Result {
-    let (named, others) = all.split_at(all.len().min(NAMED));
-    let rest = others.iter().map(|one| one.records).sum::<u64>();
-    let oldest = others.iter().map(|one| one.seconds).fold(0.0, f64::max);
-    let rest = (!others.is_empty()).then_some((rest as f64, oldest));
-    let help = "Records of a workspace that wait for the lake";
-    let mut family = encoder.encode_descriptor("tributary_lag_workspace_records", help, None, MetricType::Gauge)?;
-    each(&mut family, named, rest.map(|rest| rest.0), |one| one.records as f64)?;
+/// Those with the most by name, and the others together: all that waits in the lanes of this process.
+fn workspaces(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Result {
+    let all = &report.workspaces;
+    let (named, rest) = all.split_at(all.len().min(NAMED));
+    let mut others = report.others.clone();
+    if let Some(others) = &mut others {
+        rest.iter().for_each(|one| others.also(one));
+    }
+    let all: Vec<_> = named.iter().chain(&others).collect();
+    let help = "Records of a workspace that wait for the lake in the lanes of this process";
+    each(encoder, ("tributary_lag_workspace_records", None), help, &all, |one| Some(one.records as f64))?;
+    let (name, unit) = ("tributary_lag_workspace", Some(&Unit::Seconds));
     let help = "Age of the oldest record of a workspace that waits for the lake";
-    let name = "tributary_lag_workspace";
-    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-    each(&mut family, named, rest.map(|rest| rest.1), |one| one.seconds)
+    each(encoder, (name, unit), help, &all, |one| Some(one.seconds))?;
+    let help = "Time until the lanes with records of a workspace have done what waits; +Inf while one of them stands";
+    each(encoder, ("tributary_lag_workspace_drain", unit), help, &all, WorkspaceLag::drains_in)
 }
 
 fn each(
-    family: &mut MetricEncoder<'_>,
-    named: &[WorkspaceLag],
-    rest: Option<f64>,
-    value: impl Fn(&WorkspaceLag) -> f64,
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, unit): (&str, Option<&Unit>),
+    help: &str,
+    all: &[&WorkspaceLag],
+    value: impl Fn(&WorkspaceLag) -> Option<f64>,
 ) -> fmt::Result {
-    for one in named {
-        let partition = one.partition.to_string();
-        let labels = [("workspace", one.workspace.as_str()), ("partition", &partition)];
-        gauge(family.encode_family(&labels)?, value(one))?;
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for one in all {
+        let Some(value) = value(one) else { continue };
+        gauge(family.encode_family(&[("workspace", one.workspace.as_str())])?, value)?;
     }
-    match rest {
-        Some(rest) => gauge(family.encode_family(&[("workspace", OTHERS), ("partition", "all")])?, rest),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,7 +155,9 @@ mod tests {
     }
 
     fn workspace(name: &str, records: u64) -> WorkspaceLag {
-        WorkspaceLag { workspace: name.to_owned(), partition: 1, records, seconds: 7.0, exact: true }
+        let lanes = vec![1, 2];
+        let drain_seconds = Some(4.0);
+        WorkspaceLag { lanes, records, seconds: 7.0, drain_seconds, ..WorkspaceLag::none(name) }
     }
 
     fn scrape(report: Report) -> String {
@@ -191,19 +193,26 @@ mod tests {
     fn hostile_names_break_no_line() {
         let workspaces = vec![workspace("a\"} 1\nevil 2\\", 5)];
         let text = scrape(Report { workspaces, ..Report::default() });
-        assert!(text.contains(r#"{workspace="a\"} 1\nevil 2\\",partition="1"} 5"#), "{text}");
+        assert!(text.contains(r#"{workspace="a\"} 1\nevil 2\\"} 5"#), "{text}");
         assert!(!text.lines().any(|line| line.starts_with("evil")));
     }
 
-    /// More lanes than there may be, and ten thousand workspaces in them.
+    /// As many lanes as there may be, and ten thousand workspaces in them.
     #[test]
     fn a_scrape_stays_small() {
-        let partitions = (0..1_024).map(partition).collect();
+        let partitions = (0..2_500).map(partition).collect();
         let workspaces = (0..10_000u64).map(|n| workspace(&format!("{n:064}"), 10_000 - n)).collect();
-        let text = scrape(Report { partitions, workspaces, owners_known: true, at: 0 });
-        assert!(text.len() < 5_000_000 / 4, "{} bytes", text.len());
-        let rest: u64 = (32..10_000).map(|n| 10_000 - n).sum();
-        assert!(text.contains(&format!("{{workspace=\"(others)\",partition=\"all\"}} {rest}.0\n")), "{rest}");
-        assert_eq!(text.matches("tributary_lag_workspace_records{").count(), 33);
+        let stands = true;
+        let others = WorkspaceLag { records: 1_000, seconds: 3.0, stands, ..WorkspaceLag::none(WorkspaceLag::OTHERS) };
+        let text = scrape(Report { partitions, workspaces, others: Some(others), owners_known: true, at: 0 });
+        assert!(text.len() < 3_000_000, "{} bytes", text.len());
+        let rest: u64 = (32..10_000).map(|n| 10_000 - n).sum::<u64>() + 1_000;
+        for (name, value) in
+            [("records", format!("{rest}.0")), ("seconds", "7.0".to_owned()), ("drain_seconds", "inf".to_owned())]
+        {
+            let others = format!("tributary_lag_workspace_{name}{{workspace=\"(others)\"}} {value}\n");
+            assert!(text.contains(&others), "{others}");
+            assert_eq!(text.matches(&format!("tributary_lag_workspace_{name}{{")).count(), 33);
+        }
     }
 }

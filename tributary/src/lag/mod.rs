@@ -1,8 +1,8 @@
 //! `tributary lag`: how far the lake is behind what was accepted, by stage, partition and workspace.
 //!
 //! [`watch`] looks, in every process that runs and for this command; [`pace`] says what looks at one partition mean,
-//! [`share`] whose records wait, [`note`] who has what; a [`report`] is all of it at one moment, [`show`] and [`metrics`]
-//! are how people and Prometheus see it.
+//! [`standing`] what they mean together with its owner's [`note`], [`sample`] and [`share`] whose records wait; a [`report`]
+//! is all of it at one moment, [`show`] and [`metrics`] are how people and Prometheus see it.
 //!
 //! Of embedded backends the process is asked that has them open, through the control socket; of backends on servers
 //! nobody is asked, so that it works however few processes are left.
@@ -11,8 +11,10 @@ pub mod metrics;
 mod note;
 mod pace;
 pub mod report;
+mod sample;
 mod share;
 mod show;
+mod standing;
 pub mod watch;
 
 use crate::{
@@ -27,7 +29,7 @@ use anyhow::{Context, bail};
 use clap::{Args, builder::BoolishValueParser};
 use report::Report;
 use std::{io::IsTerminal, process::ExitCode, sync::Arc, time::Duration};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tributary_backends::{tables::Tables, world::SystemWorld};
 use watch::Watch;
 
@@ -42,10 +44,11 @@ is the age of the first of them. DRAINED IN is when those that wait now are done
 
 /// Between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
-/// Servers that do not answer within this are said not to, a second later at most.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(4);
-/// One look.
-const LOOKED_WITHIN: Duration = Duration::from_secs(15);
+/// From the start of a look, connecting included, until there is an answer, or it is said that there is none. Five seconds
+/// are promised, and a process takes a moment to start and to end.
+const WITHIN: Duration = Duration::from_millis(4_300);
+/// Of these for connecting.
+const CONNECTED_WITHIN: Duration = Duration::from_millis(3_500);
 /// Clears the screen and goes to its first line.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
@@ -70,25 +73,18 @@ pub struct LagArgs {
 
 /// Runs `tributary lag`.
 pub async fn run(args: LagArgs) -> anyhow::Result<ExitCode> {
-    let mut servers = None;
+    let mut looker = Looker { args: &args, servers: None, opened: false };
     loop {
-        let report = match (&servers, args.is_on_servers()) {
-            (None, true) => look_at(servers.insert(on_servers(&args).await?)).await?,
-            (Some(watch), _) => look_at(watch).await?,
-            (None, false) => embedded(&args).await?,
-        };
-        show(&report, &args)?;
+        match looker.look().await {
+            Ok(report) => show(&report, &args)?,
+            // Just now it is needed: it may answer again.
+            Err(error) if args.watch => output::error(&format!("{error:#}; looking on")),
+            Err(error) => return Err(error),
+        }
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
         }
         sleep(EVERY).await;
-    }
-}
-
-impl LagArgs {
-    /// Whether nothing of it is in a data directory.
-    fn is_on_servers(&self) -> bool {
-        self.place.is_shared() && self.kafka.kafka.is_some()
     }
 }
 
@@ -105,12 +101,45 @@ fn show(report: &Report, args: &LagArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What stays from one look to the next.
+struct Looker<'a> {
+    args: &'a LagArgs,
+    /// Once they have answered.
+    servers: Option<Watch>,
+    /// Whether it has had the data directory open itself.
+    opened: bool,
+}
+
+impl Looker<'_> {
+    async fn look(&mut self) -> anyhow::Result<Report> {
+        let (args, until) = (self.args, Instant::now() + WITHIN);
+        if let (Some(brokers), true) = (&args.kafka.kafka, args.place.is_shared()) {
+            let watch = match &mut self.servers {
+                Some(watch) => watch,
+                none => none.insert(on_servers(args, brokers).await?),
+            };
+            let looked = watch.look(until).await;
+            return looked.with_context(|| format!("not all brokers of the log on Kafka at {brokers} answer"));
+        }
+        let asked = timeout_at(until, control::ask_if_running(&args.place, &Request::Lag)).await;
+        match asked.context("the running `tributary up` does not answer: is it paused?")?? {
+            Some(Answer::Lag(report)) => Ok(report),
+            Some(_) => bail!(control::OTHER_VERSION),
+            // Nothing moves in it until somebody else has it open, whom to hold its lock all the time would keep out.
+            None if self.opened => bail!("nothing runs on {}", args.place.data.display()),
+            None => {
+                self.opened = args.watch;
+                stopped(args).await
+            }
+        }
+    }
+}
+
 /// Sets up an onlooker's view of Kafka, and of the notes in the tables if these answer.
-async fn on_servers(args: &LagArgs) -> anyhow::Result<Watch> {
-    let brokers = args.kafka.kafka.clone().unwrap_or_default();
+async fn on_servers(args: &LagArgs, brokers: &str) -> anyhow::Result<Watch> {
     let world = Arc::new(SystemWorld);
     let tables = timeout(CONNECTED_WITHIN, cluster::open_scylla(&args.place.scylla, world.clone()));
-    let log = timeout(CONNECTED_WITHIN + EVERY / 4, cluster::observe_kafka(&args.kafka, &brokers, CONNECTED_WITHIN));
+    let log = timeout(WITHIN, cluster::observe_kafka(&args.kafka, brokers, CONNECTED_WITHIN));
     let (tables, log) = tokio::join!(tables, log);
     let log = log.with_context(|| format!("no broker of {brokers} answers"))??;
     Ok(Watch::new(log, answered(tables), world, None))
@@ -127,17 +156,9 @@ fn answered<E>(tables: Result<anyhow::Result<Arc<dyn Tables>>, E>) -> Option<Arc
     None
 }
 
-async fn look_at(watch: &Watch) -> anyhow::Result<Report> {
-    timeout(LOOKED_WITHIN, watch.look(true)).await.context("the log does not answer")?
-}
-
-/// Asks the process that has the data directory open, or opens it for one look when none does.
-async fn embedded(args: &LagArgs) -> anyhow::Result<Report> {
+/// Opens a data directory that no process has open, for one look.
+async fn stopped(args: &LagArgs) -> anyhow::Result<Report> {
     let place = &args.place;
-    if let Some(answer) = control::ask_if_running(place, &Request::Lag).await? {
-        let Answer::Lag(report) = answer else { bail!(control::OTHER_VERSION) };
-        return Ok(report);
-    }
     let directory = Arc::new(state::lock_existing(&place.data)?);
     let world = Arc::new(SystemWorld);
     let watch = match &args.kafka.kafka {
@@ -152,5 +173,5 @@ async fn embedded(args: &LagArgs) -> anyhow::Result<Report> {
             Watch::new(backends.log.clone(), Some(backends.state.tables.clone()), world, None)
         }
     };
-    look_at(&watch).await
+    watch.look(Instant::now() + WITHIN).await
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Something waits and nothing has moved for so long: stuck.
+/// Something waits and nothing has moved for so long, after the rest that its owner takes between two commits: stuck.
 pub const STUCK: Duration = Duration::from_secs(30);
 
 /// How far everything is behind.
@@ -14,8 +14,11 @@ pub struct Report {
     pub at: i64,
     /// Of every stage and partition, in the order in which a record meets them.
     pub partitions: Vec<PartitionLag>,
-    /// Whose records wait for the lake, those with the most first.
+    /// Whose records wait for the lake, those with the most first, as far as that was looked into.
     pub workspaces: Vec<WorkspaceLag>,
+    /// All that waits beside them, so that together they are what waits: in all lanes, or, of a process that runs, in
+    /// those that it has. Missing where it has none.
+    pub others: Option<WorkspaceLag>,
     /// Whether processes could say what they own; if not, no owner is known.
     pub owners_known: bool,
 }
@@ -36,7 +39,7 @@ pub struct PartitionLag {
     /// Seconds until what waits now is done, at the rate of a partition that has something to do. Missing while the rate
     /// is not known, and when nothing moves.
     pub drain_seconds: Option<f64>,
-    /// How long nothing has moved although something waits.
+    /// How long nothing has moved although something waits, after the rest that its owner takes between two commits.
     pub still_seconds: f64,
     pub state: State,
     /// The process that has it.
@@ -82,25 +85,70 @@ impl State {
 impl PartitionLag {
     /// As [`Self::drain_seconds`], and for ever when nothing moves.
     pub fn drains_in(&self) -> Option<f64> {
-        if self.records == 0 {
-            return Some(0.0);
-        }
-        if self.state.is_trouble() { Some(f64::INFINITY) } else { self.drain_seconds }
+        drains_in(self.records, self.state.is_trouble(), self.drain_seconds)
     }
 }
 
-/// What waits of one workspace in one lane.
+fn drains_in(records: u64, stands: bool, seconds: Option<f64>) -> Option<f64> {
+    if records == 0 {
+        return Some(0.0);
+    }
+    if stands { Some(f64::INFINITY) } else { seconds }
+}
+
+/// What waits for the lake of one workspace, in all lanes. (What has landed of one lately nobody counts, so there is no
+/// throughput of it.)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceLag {
     pub workspace: String,
-    /// Partition of topic `records`.
-    pub partition: u32,
+    /// In which: partitions of topic `records`.
+    pub lanes: Vec<u32>,
     pub records: u64,
-    /// The age of the oldest that was seen.
+    /// The age of the oldest that was seen; 0 when none waits.
     pub seconds: f64,
-    /// Whether every waiting record of the lane was counted; else it is a share by samples.
+    /// Seconds until the last of these lanes has done what waits in it now. Missing while that is not known, and when one
+    /// of them stands.
+    pub drain_seconds: Option<f64>,
+    /// Whether one of these lanes needs somebody's help to move.
+    pub stands: bool,
+    /// Whether every waiting record of these lanes was counted; else it is a share by samples.
     pub exact: bool,
+}
+
+impl WorkspaceLag {
+    /// The name of those that are not named; no workspace can be called so.
+    pub const OTHERS: &'static str = "(others)";
+
+    /// Nothing.
+    pub fn none(workspace: &str) -> Self {
+        let (workspace, lanes) = (workspace.to_owned(), Vec::new());
+        Self { workspace, lanes, records: 0, seconds: 0.0, drain_seconds: Some(0.0), stands: false, exact: true }
+    }
+
+    /// So many records of one lane as well, the oldest of them this old.
+    pub fn add(&mut self, lane: &PartitionLag, records: u64, seconds: f64, exact: bool) {
+        if records == 0 {
+            return;
+        }
+        self.lanes.push(lane.partition);
+        let (drain_seconds, stands) = (lane.drain_seconds, lane.state.is_trouble());
+        self.also(&Self { records, seconds, drain_seconds, stands, exact, ..Self::none("") });
+    }
+
+    /// What another one has as well, but for the names of its lanes.
+    pub fn also(&mut self, other: &Self) {
+        self.records += other.records;
+        self.seconds = self.seconds.max(other.seconds);
+        self.drain_seconds = self.drain_seconds.zip(other.drain_seconds).map(|(one, other)| one.max(other));
+        self.stands |= other.stands;
+        self.exact &= other.exact;
+    }
+
+    /// As [`Self::drain_seconds`], and for ever when nothing moves.
+    pub fn drains_in(&self) -> Option<f64> {
+        drains_in(self.records, self.stands, self.drain_seconds)
+    }
 }
 
 #[cfg(test)]

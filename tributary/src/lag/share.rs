@@ -77,19 +77,20 @@ impl Tally {
         }
     }
 
-    /// The part of each workspace in `waiting` records; together they are all of them.
-    pub fn parts(self, waiting: u64) -> Vec<Part> {
-        let (seen, exact) = (self.records.max(1), self.records >= waiting);
+    /// The part of each workspace in `waiting` records, be it those that were counted, more of which they are samples, or
+    /// those of a while later; together they are all of them, unless nothing was seen.
+    pub fn parts(&self, waiting: u64) -> Vec<Part> {
+        let (seen, exact) = (self.records.max(1), self.records == waiting);
         let mut given = 0;
         let mut before = 0;
-        let part = |(workspace, one): (String, Seen)| {
+        let part = |(workspace, one): (&String, &Seen)| {
             // What is rounded away from one is the next one's, so that the sum is right.
             before += one.records;
             let until = u64::try_from(u128::from(waiting) * u128::from(before) / u128::from(seen)).unwrap_or(u64::MAX);
             let records = until - std::mem::replace(&mut given, until);
-            Part { workspace, records, oldest: one.oldest, exact }
+            Part { workspace: workspace.clone(), records, oldest: one.oldest, exact }
         };
-        self.workspaces.into_iter().map(part).collect()
+        self.workspaces.iter().map(part).collect()
     }
 }
 

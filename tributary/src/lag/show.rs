@@ -17,7 +17,7 @@ pub fn lines(report: &Report, all: bool) -> Vec<String> {
     }
     lines.push(String::new());
     lines.extend(partition_table(report, all));
-    if !report.workspaces.is_empty() {
+    if report.workspaces.iter().chain(&report.others).any(|one| one.records > 0) {
         lines.push(String::new());
         lines.extend(workspace_table(report, all));
     }
@@ -117,25 +117,39 @@ fn row(one: &PartitionLag) -> Vec<String> {
 }
 
 fn workspace_table(report: &Report, all: bool) -> Vec<String> {
-    let most = if all { usize::MAX } else { ROWS };
-    let rows = report.workspaces.iter().take(most).map(|one: &WorkspaceLag| {
+    let (shown, left) = report.workspaces.split_at(report.workspaces.len().min(if all { usize::MAX } else { ROWS }));
+    let others = report.others.iter().filter(|others| others.records > 0);
+    let rows = shown.iter().chain(others).map(|one: &WorkspaceLag| {
         let about = if one.exact { "" } else { "~" };
         vec![
             plain(&one.workspace),
-            one.partition.to_string(),
+            lanes(&one.lanes),
             format!("{about}{}", count(one.records)),
             duration(one.seconds),
+            one.drains_in().map_or_else(|| "?".to_owned(), duration),
         ]
     });
-    let text = output::render(&["WORKSPACE", "LANE", "WAITING", "OLDEST"], rows);
+    let text = output::render(&["WORKSPACE", "LANE", "WAITING", "OLDEST", "DRAINED IN"], rows);
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    if report.workspaces.len() > most {
-        lines.push(format!(" … and {} more: --all shows them", report.workspaces.len() - most));
+    if !left.is_empty() {
+        let records = left.iter().map(|one| one.records).sum();
+        lines.push(format!(" … and {} more with {} records: --all shows them", left.len(), count(records)));
     }
     if report.workspaces.iter().any(|one| !one.exact) {
         lines.push(" ~ estimated from samples of the queue".to_owned());
     }
+    if report.others.as_ref().is_some_and(|others| others.records > 0) {
+        lines.push(format!(" {}: in lanes that were not looked into in time", WorkspaceLag::OTHERS));
+    }
     lines
+}
+
+/// A few by their numbers, more by how many they are.
+fn lanes(lanes: &[u32]) -> String {
+    match lanes {
+        few if few.len() <= 4 => few.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
+        many => format!("{} lanes", many.len()),
+    }
 }
 
 /// Text that others chose, without what a terminal would obey.
@@ -232,10 +246,42 @@ mod tests {
     #[test]
     fn hostile_names_do_not_reach_the_terminal() {
         let workspace = "x\u{1b}]0;owned\u{7}\r\n\u{202e}evil".to_owned();
-        let hostile = WorkspaceLag { workspace, partition: 0, records: 5, seconds: 0.2, exact: false };
+        let hostile = WorkspaceLag { records: 5, seconds: 0.2, exact: false, ..WorkspaceLag::none(&workspace) };
         let text = lines(&Report { workspaces: vec![hostile], ..Report::default() }, true).join("\n");
         assert!(text.contains("~5") && text.contains("estimated"), "{text}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{text:?}");
+    }
+
+    #[test]
+    fn whose_records_wait_and_what_is_not_known_of_it() {
+        let of = |name: &str, records, lanes: Vec<u32>, drain_seconds| WorkspaceLag {
+            lanes,
+            records,
+            seconds: 61.0,
+            drain_seconds,
+            ..WorkspaceLag::none(name)
+        };
+        let mut workspaces: Vec<_> = (0..30).map(|n| of(&format!("w{n:02}"), 1_000, vec![n], Some(7.0))).collect();
+        workspaces[0] = WorkspaceLag { stands: true, ..of("large", 5_000, (0..9).collect(), None) };
+        workspaces[1] = of("new", 2_000, vec![3, 4], None);
+        let others = Some(of(WorkspaceLag::OTHERS, 70, vec![8], Some(1.0)));
+        let report = Report { workspaces, others, ..report(vec![lane(0, 99, 61.0, State::Working)]) };
+        let text = lines(&report, false).join("\n");
+        let row = |name: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.trim_start().starts_with(name))
+                .unwrap_or_else(|| panic!("{name}: {text}"));
+            line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(row("large"), "9 lanes 5,000 1m 1s never");
+        assert_eq!(row("new"), "3, 4 2,000 1m 1s ?");
+        assert_eq!(row("w02"), "2 1,000 1m 1s 7s");
+        assert_eq!(row("(others) "), "8 70 1m 1s 1s");
+        assert!(
+            text.contains("… and 10 more with 10,000 records") && text.contains("not looked into in time"),
+            "{text}"
+        );
     }
 
     #[test]

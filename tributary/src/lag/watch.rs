@@ -3,49 +3,57 @@
 //! Records come from the offsets alone, as Kafka's own tools have them. The age of the oldest one comes from looks of the
 //! past when they saw it come, and else from its message, which is read without being in the group; so it is known also
 //! right after a start. Rates need a past: a process has its own, and tells it in a note, for commands that have none.
+//!
+//! Only the offsets must be there for a look; messages and notes are had as far as they come in time.
 
 use super::{
     metrics::Latest,
-    note::{Held, Note, Owners},
-    pace::{Look, Pace, Reading},
-    report::{PartitionLag, Report, State, WorkspaceLag},
-    share::{Part, Queue, Tally},
+    note::{Member, Note, Owners},
+    pace::{Look, Pace, STANDSTILL},
+    report::Report,
+    sample,
+    share::{Queue, Tally},
+    standing::{Place, Standing, age, rest},
 };
 use anyhow::Context;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use futures::future::try_join_all;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::Mutex,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
-    log::{FetchLimit, LogError, Progress, RecordLog, Topic},
+    log::{FetchLimit, LogError, RecordLog, Topic},
     tables::Tables,
     world::World,
 };
 use tributary_pipeline::{GROUPS, Holdings};
-use tributary_schemas::frame::workspace_of;
 use uuid::Uuid;
 
 /// Between two looks of a process that runs.
 const EVERY: Duration = Duration::from_secs(2);
-/// A look that takes longer is given up.
-const WITHIN: Duration = Duration::from_secs(10);
-/// Whose records wait is looked at so often by a process that runs, and only in lanes that are behind for so long.
+/// Offsets that take longer are given up, and so is the rest of a look after so much more.
+const WITHIN: Duration = Duration::from_secs(8);
+const REST_WITHIN: Duration = Duration::from_secs(2);
+/// Whose records wait is looked at so often by a process that runs, only in lanes of its own that are behind for so long
+/// beyond their rest, and for no longer than this.
 const SHARES_EVERY: Duration = Duration::from_secs(10);
 const SHARES_FROM: f64 = 5.0;
+const SHARES_WITHIN: Duration = Duration::from_secs(9);
 /// Where the processes' notes are, and how long one lives.
 const BOARD: &str = "lag";
 const NOTE_LIVES: Duration = Duration::from_secs(10);
 /// Bounds within which looks of the past say when a message came; else it is read.
 const CLOSE_ENOUGH: Duration = Duration::from_secs(3);
-/// Partitions of which messages are read in one look; those with the most go first.
-const LOOKED_INTO: usize = 64;
-/// Of one message, or one sample.
+/// Partitions of which the first message is read at once, and in one look of a process that runs.
+const AT_ONCE: usize = 64;
+/// Of one message.
 const ONE: FetchLimit = FetchLimit { max_bytes: 1, max_messages: 1, max_wait: Duration::from_secs(2) };
-const SAMPLE: FetchLimit = FetchLimit { max_bytes: 4 << 20, max_messages: 1, max_wait: Duration::from_secs(2) };
-
-type Place = (Topic, u32);
 
 /// Looks at the lag.
 #[derive(Debug)]
@@ -56,55 +64,50 @@ pub struct Watch {
     world: Arc<dyn World>,
     /// Under which this one leaves its own.
     process: Uuid,
-    /// Name and partitions of a process that has some.
-    member: Option<(String, Holdings)>,
+    /// Of a process that has lanes.
+    member: Option<Member>,
     started: Instant,
-    memory: Mutex<Memory>,
+    /// Locked while the log is asked, so that looks come in the order of their times.
+    paces: Mutex<HashMap<Place, Pace>>,
+    memory: std::sync::Mutex<Memory>,
     latest: Latest,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
-    paces: HashMap<Place, Pace>,
-    /// When the message at an offset was appended, milliseconds since the Unix epoch.
-    oldest: HashMap<Place, (i64, i64)>,
-    shares: Vec<(u32, Part)>,
-    /// Since the watch began.
-    shares_at: Option<Duration>,
+    oldest: HashMap<Place, Oldest>,
+    /// How long owners rest between two commits, by the last notes that said so.
+    rests: HashMap<Place, Duration>,
+    /// What waits in this process's lanes that are behind.
+    behind: Vec<Queue>,
+    /// Whose it was when it was last looked into.
+    tallies: HashMap<u32, Tally>,
 }
 
-/// How far one partition is, by one look.
+/// The first message that waited when it was read.
 #[derive(Debug, Clone, Copy)]
-struct Standing {
-    stage: &'static str,
-    place: Place,
-    progress: Progress,
-    reading: Reading,
-}
-
-impl Standing {
-    fn records(&self) -> u64 {
-        u64::try_from(self.progress.high - self.progress.done).unwrap_or(0)
-    }
-}
-
-/// What a stage is called: records of lanes go to the lake, the rest into tables of their topics' names.
-fn stage(topic: Topic) -> &'static str {
-    if topic == Topic::Records { "lake" } else { topic.name() }
+struct Oldest {
+    offset: i64,
+    /// Milliseconds since the Unix epoch.
+    appended_at: i64,
+    /// Since the watch began.
+    read_at: Duration,
 }
 
 impl Watch {
-    /// Sees nothing yet. `member`: what this process is called and which partitions it has, if it can have any.
+    /// Sees nothing yet. `member`: which partitions this process has, if it can have any, and how long its lanes rest between
+    /// two commits.
     pub fn new(
         log: Arc<dyn RecordLog>,
         tables: Option<Arc<dyn Tables>>,
         world: Arc<dyn World>,
-        member: Option<Holdings>,
+        member: Option<(Holdings, Duration)>,
     ) -> Self {
         let process = world.uuid_v7();
-        let member = member.map(|holdings| (process_name(), holdings));
-        let (started, memory, latest) = (Instant::now(), Mutex::default(), Latest::default());
-        Self { log, tables, world, process, member, started, memory, latest }
+        let member = member.map(|(holdings, rest)| Member { name: process_name(), holdings, rest });
+        let (started, latest) = (Instant::now(), Latest::default());
+        let (paces, memory) = (Mutex::default(), std::sync::Mutex::default());
+        Self { log, tables, world, process, member, started, paces, memory, latest }
     }
 
     /// What `/metrics` shows of it.
@@ -114,19 +117,16 @@ impl Watch {
 
     /// Looks again and again until told to stop.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::join!(stop.run_until_cancelled(self.keep_looking()), stop.run_until_cancelled(self.keep_sampling()));
+        Ok(())
+    }
+
+    async fn keep_looking(&self) {
+        let mut ticks = ticks(EVERY);
         let mut failed = 0u64;
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                _ = ticks.tick() => {}
-            }
-            let looked = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                looked = timeout(WITHIN, self.look(false)) => looked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer"))),
-            };
-            match looked {
+            ticks.tick().await;
+            match self.look_at(|| self.started.elapsed(), None).await {
                 Ok(report) => {
                     if failed > 0 {
                         tracing::info!(failed, "the lag can be seen again");
@@ -144,175 +144,164 @@ impl Watch {
         }
     }
 
-    /// Looks now. `wholly`: also whose records wait, however few.
+    /// Of lanes that cannot be read what was last seen stays.
+    async fn keep_sampling(&self) {
+        let mut ticks = ticks(SHARES_EVERY);
+        loop {
+            ticks.tick().await;
+            let behind = self.memory().behind.clone();
+            let lanes: HashSet<_> = behind.iter().map(|queue| queue.lane).collect();
+            let tallies = sample::tally(&*self.log, behind, Instant::now() + SHARES_WITHIN).await;
+            let mut memory = self.memory();
+            memory.tallies.retain(|lane, _| lanes.contains(lane));
+            memory.tallies.extend(tallies);
+        }
+    }
+
+    /// Looks now, also at whose records wait in all lanes, however few; what is not there in time is left out.
     ///
     /// # Errors
-    /// The log does not answer.
-    pub async fn look(&self, wholly: bool) -> anyhow::Result<Report> {
-        self.look_at(self.started.elapsed(), wholly).await
+    /// The log does not answer in time.
+    pub async fn look(&self, until: Instant) -> anyhow::Result<Report> {
+        self.look_at(|| self.started.elapsed(), Some(until)).await
     }
 
-    /// The same at a time by a clock that never goes back.
-    async fn look_at(&self, now: Duration, wholly: bool) -> anyhow::Result<Report> {
-        let mut memory = self.memory.lock().await;
-        let standings = self.standings(&mut memory, now).await.context("cannot ask the log how far its readers are")?;
-        self.find_oldest(&mut memory, &standings).await.context("cannot read the oldest messages")?;
-        let owners = self.exchange(&standings).await;
+    /// The same at a time by a clock that never goes back. Without `until`, as a process that runs does it: what takes long
+    /// is spread over several looks.
+    async fn look_at(&self, now: impl FnOnce() -> Duration, until: Option<Instant>) -> anyhow::Result<Report> {
+        let within = until.unwrap_or_else(|| Instant::now() + WITHIN);
+        let asked = timeout_at(within, self.standings(now)).await;
+        let answer = asked.unwrap_or_else(|_| Err(LogError::Unavailable("it does not answer in time".to_owned())));
+        let (now, standings) = answer.context("cannot ask the log how far its readers are")?;
+        let owners = timeout_at(within.min(Instant::now() + REST_WITHIN), self.exchange(&standings)).await;
+        let owners = owners.ok().flatten();
+        if let Some(owners) = &owners {
+            let of = |one: &Standing| Some((one.place, rest(one.place.0, owners.of(one.place.0, one.place.1)?)));
+            self.memory().rests.extend(standings.iter().filter_map(of));
+        }
+        let unread = self.unread(&standings, owners.as_ref(), until.is_none());
+        let read_by = within.min(Instant::now() + REST_WITHIN);
+        let _ = timeout_at(read_by, self.read_oldest(now, unread)).await;
         let at = self.world.now_micros().div_euclid(1_000);
-        let partitions: Vec<_> =
-            standings.iter().map(|standing| describe(standing, at, &memory, owners.as_ref())).collect();
-        if wholly || memory.shares_at.is_none_or(|at| now.saturating_sub(at) >= SHARES_EVERY) {
-            memory.shares = self.share(&standings, &partitions, wholly).await.context("cannot read what waits")?;
-            memory.shares_at = Some(now);
-        }
-        let workspaces = workspaces(&memory.shares, at);
-        Ok(Report { at, partitions, workspaces, owners_known: owners.is_some() })
-    }
-
-    async fn standings(&self, memory: &mut Memory, at: Duration) -> Result<Vec<Standing>, LogError> {
-        let mut all = Vec::new();
-        for (group, topic) in GROUPS {
-            for (partition, progress) in (0u32..).zip(self.log.progress(group, topic).await?) {
-                let place = (topic, partition);
-                let look = Look { at, done: progress.done, high: progress.high };
-                let reading = memory.paces.entry(place).or_default().observe(look);
-                all.push(Standing { stage: stage(topic), place, progress, reading });
-            }
-        }
-        Ok(all)
-    }
-
-    /// Reads the first message that waits where looks of the past do not say when it came.
-    async fn find_oldest(&self, memory: &mut Memory, standings: &[Standing]) -> Result<(), LogError> {
-        let known = |standing: &&Standing| {
-            let read = memory.oldest.get(&standing.place).is_some_and(|(offset, _)| *offset == standing.progress.done);
-            read || standing.reading.waited.1.is_some_and(|most| most <= CLOSE_ENOUGH)
+        let describe = |one: &Standing| one.describe(self.stamped(one, at), owners.as_ref());
+        let partitions: Vec<_> = standings.iter().map(describe).collect();
+        let lanes = || standings.iter().zip(&partitions).filter(|(one, _)| one.place.0 == Topic::Records);
+        let (workspaces, others) = if let Some(until) = until {
+            let queues = lanes().filter(|(one, _)| one.records() > 0).map(|(one, _)| queue(one)).collect();
+            let tallies = sample::tally(&*self.log, queues, until).await;
+            sample::workspaces(lanes().map(|(_, lag)| lag), &tallies, at)
+        } else {
+            let own = self.own_lanes();
+            let own = || lanes().filter(|(one, _)| own.contains(&one.place.1));
+            let is_behind =
+                |one: &Standing, seconds| one.records() > 0 && seconds >= SHARES_FROM + one.rest.as_secs_f64();
+            let behind = own().filter(|(one, lag)| is_behind(one, lag.seconds));
+            let mut memory = self.memory();
+            memory.behind = behind.map(|(one, _)| queue(one)).collect();
+            sample::workspaces(own().map(|(_, lag)| lag), &memory.tallies, at)
         };
-        let mut unknown: Vec<_> = standings.iter().filter(|one| one.records() > 0 && !known(one)).collect();
-        unknown.sort_by_key(|one| std::cmp::Reverse(one.records()));
-        unknown.truncate(LOOKED_INTO);
-        for (_, topic) in GROUPS {
-            let here = unknown.iter().filter(|one| one.place.0 == topic);
-            let places: Vec<_> = here.map(|one| (one.place.1, one.progress.done)).collect();
-            if places.is_empty() {
-                continue;
+        let others = (until.is_some() || self.member.is_some()).then_some(others);
+        Ok(Report { at, partitions, workspaces, others, owners_known: owners.is_some() })
+    }
+
+    async fn standings(&self, now: impl FnOnce() -> Duration) -> Result<(Duration, Vec<Standing>), LogError> {
+        let mut paces = self.paces.lock().await;
+        let at = now();
+        let asked = GROUPS.map(|(group, topic)| self.log.progress(group, topic));
+        let answers = try_join_all(asked).await?;
+        let memory = self.memory();
+        let mut all = Vec::new();
+        for ((_, topic), answer) in GROUPS.into_iter().zip(answers) {
+            for (partition, progress) in (0u32..).zip(answer) {
+                let place = (topic, partition);
+                let rest = memory.rests.get(&place).copied().unwrap_or_default();
+                let look = Look { at, done: progress.done, high: progress.high, rest };
+                let reading = paces.entry(place).or_default().observe(look);
+                all.push(Standing { place, progress, reading, rest });
             }
-            let seen = self.log.look(topic, &places, ONE).await?;
-            for ((partition, done), messages) in places.into_iter().zip(seen) {
-                if let Some(message) = messages.first() {
-                    memory.oldest.insert((topic, partition), (done, message.appended_at));
+        }
+        Ok((at, all))
+    }
+
+    /// Where looks of the past do not say when the first message that waits came, and it was not read: first those where
+    /// nothing moves, for whom it matters most, then those read longest ago. `some`: only as many as one look can read.
+    fn unread(&self, standings: &[Standing], owners: Option<&Owners>, some: bool) -> Vec<(Place, i64)> {
+        let memory = self.memory();
+        let known = |one: &&Standing| {
+            let read = memory.oldest.get(&one.place).is_some_and(|oldest| oldest.offset == one.progress.done);
+            read || one.reading.waited.1.is_some_and(|most| most <= CLOSE_ENOUGH)
+        };
+        let mut unread: Vec<_> = standings.iter().filter(|one| one.records() > 0 && !known(one)).collect();
+        unread.sort_by_cached_key(|one| {
+            let owner = owners.and_then(|owners| owners.of(one.place.0, one.place.1));
+            let moves = owners.is_none() == owner.is_none() && one.still(owner) < STANDSTILL;
+            let read_at = memory.oldest.get(&one.place).map(|oldest| oldest.read_at);
+            (moves, read_at, std::cmp::Reverse(one.records()))
+        });
+        unread.truncate(if some { AT_ONCE } else { usize::MAX });
+        unread.into_iter().map(|one| (one.place, one.progress.done)).collect()
+    }
+
+    async fn read_oldest(&self, now: Duration, unread: Vec<(Place, i64)>) {
+        for some in unread.chunks(AT_ONCE) {
+            for (_, topic) in GROUPS {
+                let here = some.iter().filter(|((of, _), _)| *of == topic);
+                let places: Vec<_> = here.map(|((_, partition), done)| (*partition, *done)).collect();
+                if places.is_empty() {
+                    continue;
+                }
+                // Where it fails the others are read all the same.
+                let Ok(seen) = self.log.look(topic, &places, ONE).await else { continue };
+                let mut memory = self.memory();
+                for ((partition, offset), messages) in places.into_iter().zip(seen) {
+                    if let Some(message) = messages.first() {
+                        let read = Oldest { offset, appended_at: message.appended_at, read_at: now };
+                        memory.oldest.insert((topic, partition), read);
+                    }
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The age at `at` of the first message that waits by the time that the log gave it, or gave one before it.
+    fn stamped(&self, one: &Standing, at: i64) -> Option<Duration> {
+        let oldest = self.memory().oldest.get(&one.place).copied();
+        let oldest = oldest.filter(|oldest| oldest.offset <= one.progress.done);
+        oldest.map(|oldest| age(at, oldest.appended_at))
     }
 
     /// Leaves a note and reads those of the others; `None` when the tables do not answer.
     async fn exchange(&self, standings: &[Standing]) -> Option<Owners> {
         let tables = self.tables.as_ref()?;
         let note = match &self.member {
-            Some((name, holdings)) => {
-                let readings = standings.iter().map(|one| (one.place, one.reading)).collect();
-                serde_json::to_vec(&Note::new(name, holdings.now(), &readings)).ok()?
+            Some(member) => {
+                let readings = standings.iter().map(|one| (one.place, (one.progress.done, one.reading))).collect();
+                serde_json::to_vec(&Note::new(member, &readings)).ok()?
             }
             None => Vec::new(),
         };
-        match timeout(EVERY, tables.exchange(BOARD, self.process, &note, NOTE_LIVES)).await {
-            Ok(Ok(notes)) => Some(Owners::read(notes.iter().map(|(_, note)| &note[..]))),
-            _ => None,
-        }
+        let notes = tables.exchange(BOARD, self.process, &note, NOTE_LIVES).await.ok()?;
+        Some(Owners::read(notes.iter().map(|(_, note)| &note[..])))
     }
 
-    /// Whose records wait, in the lanes where that matters.
-    async fn share(
-        &self,
-        standings: &[Standing],
-        partitions: &[PartitionLag],
-        wholly: bool,
-    ) -> Result<Vec<(u32, Part)>, LogError> {
-        let lanes = standings.iter().zip(partitions).filter(|(standing, _)| standing.place.0 == Topic::Records);
-        let behind = lanes.filter(|(one, lag)| one.records() > 0 && (wholly || lag.seconds >= SHARES_FROM));
-        let queue = |standing: &Standing| {
-            let Progress { done, high } = standing.progress;
-            Queue { lane: standing.place.1, done, high }
-        };
-        let mut queues: Vec<_> = behind.map(|(standing, _)| queue(standing)).collect();
-        queues.sort_by_key(|queue| std::cmp::Reverse(queue.records()));
-        queues.truncate(LOOKED_INTO);
-        self.tally(&queues).await
+    fn own_lanes(&self) -> HashSet<u32> {
+        let held = self.member.as_ref().map(|member| member.holdings.now()).unwrap_or_default();
+        held.into_iter().filter(|held| held.topic == Topic::Records).map(|held| held.partition).collect()
     }
 
-    /// The n-th samples of all lanes are read at once.
-    async fn tally(&self, queues: &[Queue]) -> Result<Vec<(u32, Part)>, LogError> {
-        let windows: Vec<_> = queues.iter().map(Queue::windows).collect();
-        let mut tallies: Vec<_> = queues.iter().map(|_| Tally::default()).collect();
-        let rounds = windows.iter().map(Vec::len).max().unwrap_or(0);
-        for round in 0..rounds {
-            let here: Vec<_> = (0..queues.len()).filter_map(|n| Some((n, *windows[n].get(round)?))).collect();
-            let places: Vec<_> = here.iter().map(|(n, (from, _))| (queues[*n].lane, *from)).collect();
-            let max_messages = here.iter().map(|(_, (_, count))| *count).max().unwrap_or(1);
-            let seen = self.log.look(Topic::Records, &places, FetchLimit { max_messages, ..SAMPLE }).await?;
-            for ((n, (from, count)), messages) in here.into_iter().zip(seen) {
-                let end = from.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
-                for message in messages.iter().filter(|message| message.offset < end) {
-                    tallies[n].add(workspace_of(&message.value), message.appended_at);
-                }
-            }
-        }
-        let parts = queues.iter().zip(tallies);
-        Ok(parts
-            .flat_map(|(queue, tally)| tally.parts(queue.records()).into_iter().map(|part| (queue.lane, part)))
-            .collect())
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn describe(standing: &Standing, at: i64, memory: &Memory, owners: Option<&Owners>) -> PartitionLag {
-    let Standing { stage, place: (topic, partition), progress, reading } = *standing;
-    let records = standing.records();
-    let told = owners.and_then(|owners| owners.of(topic, partition));
-    let held = told.map(|(_, held)| held);
-    let (least, most) = reading.waited;
-    let read = memory.oldest.get(&standing.place).filter(|(offset, _)| *offset == progress.done);
-    // By the brokers' clock and ours, which may differ; looks of the past, by one clock, bound it.
-    let age =
-        read.map(|(_, appended)| age(at, *appended)).unwrap_or(least).min(most.unwrap_or(Duration::MAX)).max(least);
-    let still = reading.still.max(held.map(Held::still).unwrap_or_default());
-    let still = if records == 0 { Duration::ZERO } else { still };
-    let rate = reading.rate.or_else(|| held.and_then(|held| held.rate));
-    // Since it last moved it has done some of what still seems to wait.
-    let drains = |rate: f64| (records as f64 / rate - still.as_secs_f64()).max(0.0);
-    let halted = held.and_then(|held| held.halted.clone());
-    PartitionLag {
-        stage: stage.to_owned(),
-        topic: topic.name().to_owned(),
-        partition,
-        records,
-        seconds: if records == 0 { 0.0 } else { age.as_secs_f64() },
-        throughput: reading.throughput.or_else(|| held.and_then(|held| held.throughput)),
-        drain_seconds: rate.filter(|rate| *rate > 0.0).map(drains),
-        still_seconds: still.as_secs_f64(),
-        state: State::of(records, owners.map(|_| told.is_some()), halted.is_some(), still),
-        owner: told.map(|(name, _)| name.clone()),
-        reason: halted,
-    }
+fn queue(standing: &Standing) -> Queue {
+    Queue { lane: standing.place.1, done: standing.progress.done, high: standing.progress.high }
 }
 
-/// Never negative, whatever the clocks say.
-fn age(now: i64, then: i64) -> Duration {
-    Duration::from_millis(u64::try_from(now.saturating_sub(then)).unwrap_or(0))
-}
-
-fn workspaces(shares: &[(u32, Part)], at: i64) -> Vec<WorkspaceLag> {
-    let lag = |(lane, part): &(u32, Part)| WorkspaceLag {
-        workspace: part.workspace.clone(),
-        partition: *lane,
-        records: part.records,
-        seconds: age(at, part.oldest).as_secs_f64(),
-        exact: part.exact,
-    };
-    let mut all: Vec<_> = shares.iter().map(lag).collect();
-    all.sort_by(|a, b| b.records.cmp(&a.records).then_with(|| a.workspace.cmp(&b.workspace)));
-    all
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// What operators know a process by.

@@ -1,9 +1,10 @@
 //! Known backlogs on a real embedded log, its time and the watch's moved by hand.
 
 use super::*;
+use crate::lag::report::{PartitionLag, State};
 use std::cell::Cell;
 use tributary_backends::{
-    log::{Append, Change, Member, PartitionReader, embedded},
+    log::{Append, Change, Member, Message, PartitionReader, Watermarks, embedded},
     tables::embedded as tables,
     world::TestWorld,
 };
@@ -15,7 +16,7 @@ use tributary_schemas::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A log of two lanes, and a watch over it that is in no process with lanes.
+/// A log of two lanes or more, and a watch over it that is in no process with lanes.
 struct Scene {
     _directory: tempfile::TempDir,
     world: TestWorld,
@@ -28,9 +29,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with_lanes(2)
+    }
+
+    fn with_lanes(partitions: u32) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let world = TestWorld::new(1);
-        let options = embedded::Options { lanes: Lanes { partitions: 2, spread: 1 }, ..Default::default() };
+        let options = embedded::Options { lanes: Lanes { partitions, spread: 1 }, ..Default::default() };
         let log = embedded::open(&directory.path().join("log"), options, Arc::new(world.clone())).expect("a log");
         let tables = tables::open(&directory.path().join("tables")).expect("tables");
         let watch = Watch::new(log.clone(), Some(tables.clone()), Arc::new(world.clone()), None);
@@ -46,8 +51,12 @@ impl Scene {
 
     /// Appends to lane 1.
     async fn append(&self, workspace: &str, records: usize) {
+        self.append_to(1, workspace, records).await;
+    }
+
+    async fn append_to(&self, partition: u32, workspace: &str, records: usize) {
         let frame = frame(workspace);
-        let message = || Append { topic: Topic::Records, partition: 1, key: "k".into(), value: frame.clone().into() };
+        let message = || Append { topic: Topic::Records, partition, key: "k".into(), value: frame.clone().into() };
         self.log.append((0..records).map(|_| message()).collect()).await.expect("appended");
     }
 
@@ -56,13 +65,19 @@ impl Scene {
         self.now.set(self.now.get() + time);
     }
 
+    /// As a process that runs.
     async fn look(&self) -> Report {
-        self.watch.look_at(self.now.get(), false).await.expect("a look")
+        self.watch.look_at(|| self.now.get(), None).await.expect("a look")
     }
 
     async fn lane(&self) -> PartitionLag {
         lane_of(&self.look().await)
     }
+}
+
+/// In time for a command.
+fn soon() -> Instant {
+    Instant::now() + 4 * SECOND
 }
 
 fn lane_of(report: &Report) -> PartitionLag {
@@ -130,16 +145,19 @@ async fn who_comes_later_sees_the_same() {
     scene.append("acme", 3_000).await;
     scene.pass(90 * SECOND);
     scene.append("late", 1_000).await;
-    let report = scene.newcomer(0).look(true).await.expect("a look");
+    let report = scene.newcomer(0).look(soon()).await.expect("a look");
     let lane = lane_of(&report);
     assert_eq!((lane.records, lane.seconds, lane.throughput), (4_000, 90.0, None));
     let shares: Vec<_> = report.workspaces.iter().map(|one| (one.workspace.as_str(), one.records, one.exact)).collect();
     assert_eq!(shares, [("acme", 3_000, false), ("late", 1_000, false)], "samples from end to end");
     assert_eq!(report.workspaces[1].seconds, 0.0);
 
-    let behind = lane_of(&scene.newcomer(-3_600).look(true).await.expect("a look"));
+    let waits = (report.others.map(|others| others.records), report.workspaces[0].lanes[..].to_vec());
+    assert_eq!(waits, (Some(0), vec![1]), "all of it was looked into");
+
+    let behind = lane_of(&scene.newcomer(-3_600).look(soon()).await.expect("a look"));
     assert_eq!(behind.seconds, 0.0, "never negative");
-    let ahead = lane_of(&scene.newcomer(60).look(true).await.expect("a look"));
+    let ahead = lane_of(&scene.newcomer(60).look(soon()).await.expect("a look"));
     assert_eq!(ahead.seconds, 150.0, "nobody can know better");
 }
 
@@ -190,4 +208,138 @@ async fn who_is_stuck_is_told_from_who_is_not_there() {
     assert_eq!((gone.state, gone.owner), (State::NoOwner, None));
     let other = &scene.look().await.partitions[0];
     assert_eq!((other.partition, other.records, other.state), (0, 0, State::NoOwner), "an idle one as well");
+}
+
+/// What the owner says of lane 1, of which everything below `done` is done.
+async fn owner_says(scene: &Scene, name: u128, says: &str) {
+    let note = format!(r#"{{"name":"host:{name}","holds":[{{"topic":"records","partition":1,{says}}}],"rest":300}}"#);
+    scene.tables.exchange(BOARD, Uuid::from_u128(name), note.as_bytes(), NOTE_LIVES).await.expect("left");
+}
+
+/// It commits every 300 s, so that a command that looks in between sees nothing move for long.
+#[tokio::test]
+async fn an_owner_that_rests_between_its_commits_is_not_stuck() {
+    let scene = Scene::new();
+    scene.append("acme", 100).await;
+    for still in (0..=328).step_by(2) {
+        owner_says(&scene, 7, &format!(r#""done":0,"rate":0.25,"still":{still},"least":{still}"#)).await;
+        let lane = scene.lane().await;
+        assert_eq!(lane.state, State::Working, "{still}: {lane:?}");
+        assert_eq!(lane.still_seconds, f64::from((still - 300).max(0)), "{lane:?}");
+        // By its own looks it then knows that this is longer than a pause.
+        assert_eq!(lane.drain_seconds, (still < 306).then_some(f64::from(400 - still)), "{lane:?}");
+        scene.pass(2 * SECOND);
+    }
+    owner_says(&scene, 7, r#""done":0,"still":330"#).await;
+    let lane = scene.lane().await;
+    assert_eq!((lane.state, lane.drains_in(), lane.still_seconds), (State::Stuck, Some(f64::INFINITY), 30.0));
+}
+
+/// Its notes are as old as the tables say, and times in them are lengths.
+#[tokio::test]
+async fn an_owner_is_there_and_the_age_is_known_whatever_the_clocks_say() {
+    let scene = Scene::new();
+    scene.append("acme", 5).await;
+    owner_says(&scene, 7, r#""done":0,"still":540,"least":540,"most":542"#).await;
+    for ahead in [-36_000, 0, 36_000] {
+        let lane = lane_of(&scene.newcomer(ahead).look(soon()).await.expect("a look"));
+        assert_eq!((lane.state, lane.owner.as_deref()), (State::Stuck, Some("host:7")), "{ahead}: {lane:?}");
+        assert!((540.0..=557.0).contains(&lane.seconds), "{ahead}: {lane:?}");
+    }
+    // Restarted as another process: the old note is still there.
+    owner_says(&scene, 8, r#""done":0"#).await;
+    assert_eq!(scene.lane().await.owner.as_deref(), Some("host:8"));
+}
+
+/// A process that saw it come, and whose clock goes wrong.
+#[tokio::test]
+async fn however_long_something_stands_its_age_is_known() {
+    let scene = Scene::new();
+    scene.lane().await;
+    scene.append("acme", 5).await;
+    for _ in 0..300 {
+        scene.pass(2 * SECOND);
+        scene.lane().await;
+    }
+    for wrong in [7_200, 3_600] {
+        scene.world.step_back(Duration::from_secs(wrong));
+        let seconds = scene.lane().await.seconds;
+        assert!((598.0..=600.0).contains(&seconds), "{seconds}");
+        scene.world.advance(2 * Duration::from_secs(wrong));
+    }
+}
+
+/// A command has one look; of a process each look reads some, of those that nobody moves first.
+#[tokio::test]
+async fn among_many_lanes_the_few_old_records_of_one_are_seen() {
+    let scene = Scene::with_lanes(150);
+    scene.append_to(149, "left behind", 3).await;
+    scene.pass(100 * SECOND);
+    for lane in 0..149 {
+        scene.append_to(lane, "acme", 5).await;
+    }
+    scene.pass(20 * SECOND);
+    let ages = |report: &Report| {
+        let lanes = report.partitions.iter().filter(|one| one.topic == "records");
+        lanes.map(|one| one.seconds).collect::<Vec<_>>()
+    };
+    let report = scene.newcomer(0).look(soon()).await.expect("a look");
+    assert!(ages(&report)[..149].iter().all(|age| *age == 20.0), "{report:#?}");
+    assert_eq!(ages(&report)[149], 120.0);
+    let whose: Vec<_> =
+        report.workspaces.iter().map(|one| (one.workspace.as_str(), one.records, one.lanes.len())).collect();
+    assert_eq!(whose, [("acme", 745, 149), ("left behind", 3, 1)]);
+
+    let holds =
+        (0..149).map(|lane| format!(r#"{{"topic":"records","partition":{lane}}}"#)).collect::<Vec<_>>().join(",");
+    let note = format!(r#"{{"name":"host:7","holds":[{holds}]}}"#);
+    scene.tables.exchange(BOARD, Uuid::nil(), note.as_bytes(), NOTE_LIVES).await.expect("left");
+    let report = scene.look().await;
+    assert_eq!(ages(&report)[149], 120.0, "of all lanes it is the one without owner");
+    scene.look().await;
+    let report = scene.look().await;
+    assert!(ages(&report)[..149].iter().all(|age| *age == 20.0), "64 at a time: {report:#?}");
+    assert_eq!((report.workspaces.len(), report.others), (0, None), "it has no lanes");
+}
+
+/// Offsets are there, messages never come.
+#[derive(Debug)]
+struct Mute(Arc<dyn RecordLog>);
+
+#[async_trait::async_trait]
+impl RecordLog for Mute {
+    fn id(&self) -> &str {
+        self.0.id()
+    }
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.0.partitions(topic)
+    }
+    async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+        self.0.append(messages).await
+    }
+    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
+        self.0.watermarks(topic, partition).await
+    }
+    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
+        self.0.committed(group, topic, partition).await
+    }
+    async fn look(&self, _: Topic, _: &[(u32, i64)], _: FetchLimit) -> Result<Vec<Vec<Message>>, LogError> {
+        std::future::pending().await
+    }
+    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
+        self.0.join(group, topic).await
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_costs_nothing_of_the_rest() {
+    let scene = Scene::new();
+    scene.append("acme", 7).await;
+    let mute = Arc::new(Mute(scene.log.clone()));
+    let watch = Watch::new(mute, Some(scene.tables.clone()), Arc::new(scene.world.clone()), None);
+    let report = watch.look(Instant::now() + SECOND).await.expect("a look");
+    assert_eq!((lane_of(&report).records, report.owners_known), (7, true));
+    assert_eq!((report.workspaces.len(), report.others.map(|others| others.records)), (0, Some(7)));
+    let report = watch.look_at(|| SECOND, None).await.expect("a look");
+    assert_eq!(lane_of(&report).records, 7);
 }

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tributary_backends::log::RecordLog;
 use tributary_ingest_api::{Api, admin};
-use tributary_pipeline::{Pipeline, drained};
+use tributary_pipeline::{Holdings, Pipeline, drained};
 
 /// From the signal on: requests in flight are answered, what was accepted lands, the lanes end, the rest ends. Together
 /// they leave a second of the ten that an operator is promised.
@@ -58,11 +58,12 @@ impl Services {
         let (lands_all, stopping) = (role.is_whole(), CancellationToken::new());
         let mut registry = Registry::default();
         let (handle, pauses) = pipeline::handle();
+        let rest = role.lanes.as_ref().map(|args| args.commit_interval);
         let lanes = role.lanes.map(|args| new_pipeline(&args, backends, &mut registry));
         let api = role.api.map(|args| new_api(&args, backends, &mut registry));
         let watched = lanes.as_ref().map(|lanes| Lanes { pipeline: handle.clone(), health: lanes.health() });
         let ready = ready::checks(backends, watched, stopping.clone());
-        let watch = new_watch(backends, lanes.as_ref(), &mut registry);
+        let watch = new_watch(backends, lanes.as_ref().map(Pipeline::holdings).zip(rest), &mut registry);
         registry.register_collector(Box::new(Disks::of(backends)));
         registry.register_collector(Box::new(backends.certificates.clone()));
         let open = Open::default();
@@ -179,10 +180,10 @@ fn new_api(args: &ApiArgs, backends: &Backends, registry: &mut Registry) -> Api 
     Api::new(backends.log.clone(), state.tables.clone(), state.world.clone(), backends.lanes, config, registry)
 }
 
-fn new_watch(backends: &Backends, lanes: Option<&Pipeline>, registry: &mut Registry) -> Arc<Watch> {
+/// `member`: the lanes of this process, and how long they rest between two commits.
+fn new_watch(backends: &Backends, member: Option<(Holdings, Duration)>, registry: &mut Registry) -> Arc<Watch> {
     let state = &backends.state;
-    let holdings = lanes.map(Pipeline::holdings);
-    let watch = Watch::new(backends.log.clone(), Some(state.tables.clone()), state.world.clone(), holdings);
+    let watch = Watch::new(backends.log.clone(), Some(state.tables.clone()), state.world.clone(), member);
     registry.register_collector(Box::new(watch.latest()));
     Arc::new(watch)
 }
