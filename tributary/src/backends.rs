@@ -17,6 +17,8 @@ use tributary_backends::{
 };
 use tributary_schemas::identity::Lanes;
 
+/// With more, what a process says of them would not fit into the 5 MB that a scrape may have.
+const MOST_LANES: i64 = 2_500;
 /// Lanes of a new log.
 const DEFAULT_LANES: Lanes = Lanes { partitions: 4, spread: 1 };
 
@@ -28,10 +30,10 @@ pub struct BackendArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Lanes (partitions of the records topic) of a new log; fixed from then on [default: 4]
-    #[arg(long, env = "TRIBUTARY_LANES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, env = "TRIBUTARY_LANES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_LANES))]
     pub lanes: Option<u32>,
     /// Lanes that one workspace's records spread over; fixed like --lanes [default: 1]
-    #[arg(long, env = "TRIBUTARY_SPREAD", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, env = "TRIBUTARY_SPREAD", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_LANES))]
     pub spread: Option<u32>,
 }
 
