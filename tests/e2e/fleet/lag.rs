@@ -142,7 +142,8 @@ async fn a_known_backlog_is_the_same_by_all_who_tell_of_it() {
     let judged: Vec<_> = compared.iter().filter(|(.., left)| middle.contains(left)).collect();
     assert!(!judged.is_empty(), "it drained too quickly to be seen: {compared:.1?}");
     let near = judged.iter().filter(|(said, really, _)| (said - really).abs() <= really * NEAR).count();
-    assert!(near * 2 > judged.len(), "said, really, left: {compared:.1?}");
+    // Not all of them: a machine that others use as well is now quicker and now slower.
+    assert!(near * 4 >= judged.len() * 3, "{near} of {}; said, really, left: {compared:.1?}", judged.len());
 }
 
 /// Nobody listens there, somebody does who says nothing, and nothing was ever started there.

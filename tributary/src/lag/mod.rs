@@ -129,7 +129,7 @@ impl Looker<'_> {
             None if self.opened => bail!("nothing runs on {}", args.place.data.display()),
             None => {
                 self.opened = args.watch;
-                stopped(args).await
+                stopped(args, until).await
             }
         }
     }
@@ -156,22 +156,22 @@ fn answered<E>(tables: Result<anyhow::Result<Arc<dyn Tables>>, E>) -> Option<Arc
     None
 }
 
-/// Opens a data directory that no process has open, for one look.
-async fn stopped(args: &LagArgs) -> anyhow::Result<Report> {
+/// Opens a data directory that no process has open, for one look; a long log takes the time that it takes.
+async fn stopped(args: &LagArgs, until: Instant) -> anyhow::Result<Report> {
     let place = &args.place;
     let directory = Arc::new(state::lock_existing(&place.data)?);
     let world = Arc::new(SystemWorld);
-    let watch = match &args.kafka.kafka {
+    match &args.kafka.kafka {
         Some(brokers) => {
             let log = cluster::observe_kafka(&args.kafka, brokers, CONNECTED_WITHIN).await?;
             let state = State::open(place, Some(&directory)).await?;
-            Watch::new(log, Some(state.tables.clone()), world, None)
+            Watch::new(log, Some(state.tables.clone()), world, None).look(until).await
         }
         None => {
             let all = BackendArgs { place: place.clone(), kafka: args.kafka.clone(), lanes: None, spread: None };
             let backends = Backends::open(&all, Some(directory)).await?;
-            Watch::new(backends.log.clone(), Some(backends.state.tables.clone()), world, None)
+            let watch = Watch::new(backends.log.clone(), Some(backends.state.tables.clone()), world, None);
+            watch.look(Instant::now() + WITHIN).await
         }
-    };
-    watch.look(Instant::now() + WITHIN).await
+    }
 }

@@ -55,7 +55,7 @@ struct Held {
     halted: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+/// As serde asks.
 fn is_zero(number: &f64) -> bool {
     *number == 0.0
 }

@@ -152,7 +152,7 @@ async fn who_comes_later_sees_the_same() {
     assert_eq!(shares, [("acme", 3_000, false), ("late", 1_000, false)], "samples from end to end");
     assert_eq!(report.workspaces[1].seconds, 0.0);
 
-    let waits = (report.others.map(|others| others.records), report.workspaces[0].lanes[..].to_vec());
+    let waits = (report.others.map(|others| others.records), report.workspaces[0].lanes.clone());
     assert_eq!(waits, (Some(0), vec![1]), "all of it was looked into");
 
     let behind = lane_of(&scene.newcomer(-3_600).look(soon()).await.expect("a look"));
