@@ -106,7 +106,7 @@ impl Steps {
         self.costs.commit += span.cost()?;
 
         let span = Span::start(Process::this())?;
-        self.enter(&seen, &resolution, &offsets, places, version).await?;
+        self.enter(&seen, &resolution, places, version).await?;
         self.costs.index += span.cost()?;
         Ok(true)
     }
@@ -126,13 +126,12 @@ impl Steps {
         &mut self,
         seen: &[Seen],
         resolution: &Resolution,
-        offsets: &[i64],
         places: Vec<(uuid::Uuid, u32)>,
         table_version: u64,
     ) -> anyhow::Result<()> {
         let entry = |(kept, (file, row)): (&u32, (uuid::Uuid, u32))| {
-            let Seen { identity, digest } = seen[*kept as usize];
-            (identity, Location { file, row, version: offsets[*kept as usize], digest, table_version })
+            let Seen { identity, digest, version, .. } = seen[*kept as usize];
+            (identity, Location { file, row, version, digest, table_version })
         };
         let entries: Vec<_> = resolution.keep.iter().zip(places).map(entry).collect();
         entries.iter().for_each(|(identity, _)| self.filter.insert(identity));
@@ -167,7 +166,8 @@ fn seen(messages: &[Message], rows: &RecordBatch) -> anyhow::Result<Vec<Seen>> {
     let digests = rows.column_by_name("_digest").and_then(|column| column.as_primitive_opt::<Int64Type>());
     let digests = digests.context("rows without digests")?;
     let one = |(message, digest): (&Message, &i64)| {
-        Ok(Seen { identity: Identity(message.key.as_ref().try_into()?), digest: *digest })
+        let identity = Identity(message.key.as_ref().try_into()?);
+        Ok(Seen { identity, digest: *digest, version: message.offset, again: false })
     };
     messages.iter().zip(digests.values()).map(one).collect()
 }

@@ -67,7 +67,7 @@ pub(crate) struct DedupedChunk {
     pub(crate) next: i64,
     pub(crate) outcomes: Outcomes,
     pub(crate) rows: RecordBatch,
-    /// Of each row: who, content hash, offset.
+    /// Of each row: who, content hash, version.
     pub(crate) keys: Vec<(Identity, i64, i64)>,
     pub(crate) replaced: Vec<Location>,
 }

@@ -6,6 +6,9 @@
 //! * the same digest: **unchanged**;
 //! * another digest: **overwritten**.
 //!
+//! A record that comes *again*, from a dead letter, is no newer than it was at first: when what is there has a greater
+//! version, it is **unchanged** too. All others are newer than whatever came before them.
+//!
 //! The row of an identity is its last record that was not *unchanged*, so `_version` is the offset at which the row
 //! last changed. Both rules look at nothing but the order of the records, therefore the final table and the totals
 //! are the same however the log is cut into chunks. In particular v1 → v2 → v1 counts two overwrites and is written
@@ -26,6 +29,17 @@ pub struct Seen {
     pub identity: Identity,
     /// Content hash.
     pub digest: i64,
+    /// Its offset; of a record that comes again, the offset that it had at first.
+    pub version: i64,
+    /// Whether it comes again.
+    pub again: bool,
+}
+
+impl Seen {
+    /// Whether a row of this digest and version stays as it is.
+    fn leaves(&self, digest: i64, version: i64) -> bool {
+        self.digest == digest || (self.again && self.version < version)
+    }
 }
 
 /// How many records ended in which outcome.
@@ -94,6 +108,7 @@ impl Hasher for FirstHalf {
 
 struct Latest {
     digest: i64,
+    version: i64,
     /// Place of the last record that changed the row; `None` while the lake's row stands.
     changed_by: Option<u32>,
 }
@@ -103,27 +118,27 @@ pub fn resolve(records: &[Seen], existing: &IdentityMap<Location>) -> Resolution
     let mut latest: IdentityMap<Latest> = IdentityMap::with_capacity_and_hasher(records.len(), Default::default());
     let mut outcomes = Outcomes::default();
     for (place, record) in (0u32..).zip(records) {
+        let this = Latest { digest: record.digest, version: record.version, changed_by: Some(place) };
         match latest.entry(record.identity) {
+            Entry::Occupied(before) if record.leaves(before.get().digest, before.get().version) => {
+                outcomes.unchanged += 1;
+            }
             Entry::Occupied(mut before) => {
-                if before.get().digest == record.digest {
-                    outcomes.unchanged += 1;
-                } else {
-                    outcomes.overwritten += 1;
-                    before.insert(Latest { digest: record.digest, changed_by: Some(place) });
-                }
+                outcomes.overwritten += 1;
+                before.insert(this);
             }
             Entry::Vacant(first) => match existing.get(&record.identity) {
                 None => {
                     outcomes.landed += 1;
-                    first.insert(Latest { digest: record.digest, changed_by: Some(place) });
+                    first.insert(this);
                 }
-                Some(row) if row.digest == record.digest => {
+                Some(row) if record.leaves(row.digest, row.version) => {
                     outcomes.unchanged += 1;
-                    first.insert(Latest { digest: record.digest, changed_by: None });
+                    first.insert(Latest { digest: row.digest, version: row.version, changed_by: None });
                 }
                 Some(_) => {
                     outcomes.overwritten += 1;
-                    first.insert(Latest { digest: record.digest, changed_by: Some(place) });
+                    first.insert(this);
                 }
             },
         }
@@ -143,7 +158,7 @@ mod tests {
     use uuid::Uuid;
 
     fn seen(identity: u8, digest: i64) -> Seen {
-        Seen { identity: Identity([identity; 16]), digest }
+        Seen { identity: Identity([identity; 16]), digest, version: 10, again: false }
     }
 
     fn at(version: i64, digest: i64) -> Location {
@@ -163,7 +178,7 @@ mod tests {
             replaced += resolution.replaced.len();
             for place in resolution.keep {
                 let record = chunk[place as usize];
-                rows.insert(record.identity, at((start + place as usize) as i64, record.digest));
+                rows.insert(record.identity, at(record.version, record.digest));
             }
             start = end;
         }
@@ -173,21 +188,30 @@ mod tests {
     proptest! {
         #[test]
         fn the_cut_into_chunks_changes_nothing(
-            records in prop::collection::vec((0u8..6, 0i64..3), 0..120),
+            records in prop::collection::vec((0u8..6, 0i64..3, prop::option::weighted(0.2, 0i64..120)), 0..120),
             sizes in prop::collection::vec(1usize..40, 1..8),
         ) {
-            let records: Vec<_> = records.into_iter().map(|(identity, digest)| seen(identity, digest)).collect();
+            let record = |(offset, (identity, digest, first)): (i64, (u8, i64, Option<i64>))| {
+                let first = first.filter(|first| *first < offset);
+                Seen { version: first.unwrap_or(offset), again: first.is_some(), ..seen(identity, digest) }
+            };
+            let records: Vec<_> = (0..).zip(records).map(record).collect();
             let (rows, totals, replaced) = in_chunks(&records, &sizes);
             let (rows_one_by_one, totals_one_by_one, _) = in_chunks(&records, &[1]);
             prop_assert_eq!(&rows, &rows_one_by_one);
             prop_assert_eq!(totals, totals_one_by_one);
             prop_assert_eq!(rows.len() as u64, totals.landed);
             prop_assert!(replaced as u64 <= totals.overwritten);
-            // The model: the last record of each identity, whatever came before.
+            // The model: of each identity the last record that is not older than the row that it meets.
+            let mut model = HashMap::new();
             for record in &records {
-                let last = records.iter().rev().find(|other| other.identity == record.identity).unwrap();
-                prop_assert_eq!(rows[&record.identity].digest, last.digest);
+                let (digest, version) = model.entry(record.identity).or_insert((record.digest, record.version));
+                if *digest != record.digest && !(record.again && record.version < *version) {
+                    (*digest, *version) = (record.digest, record.version);
+                }
             }
+            let rows: HashMap<_, _> = rows.into_iter().map(|(who, row)| (who, (row.digest, row.version))).collect();
+            prop_assert_eq!(rows, model);
         }
     }
 
@@ -207,5 +231,20 @@ mod tests {
         assert_eq!(resolution.keep, [1]);
         assert_eq!(resolution.replaced, []);
         assert_eq!(resolution.outcomes, Outcomes { landed: 1, unchanged: 2, ..Outcomes::default() });
+    }
+
+    #[test]
+    fn what_comes_again_is_no_newer_than_it_was() {
+        let again = |digest, version| Seen { version, again: true, ..seen(7, digest) };
+        let existing = IdentityMap::from_iter([(Identity([7; 16]), at(3, 1))]);
+        let older = resolve(&[again(2, 2)], &existing);
+        assert_eq!((older.keep, older.outcomes.unchanged), (vec![], 1));
+        let newer = resolve(&[again(2, 4)], &existing);
+        assert_eq!((newer.keep, newer.outcomes.overwritten), (vec![0], 1));
+        // Behind a newer one in the same chunk, and two that come again in the wrong order.
+        let chunk = resolve(&[seen(7, 3), again(2, 4), seen(8, 1)], &existing);
+        assert_eq!((chunk.keep, chunk.outcomes.unchanged), (vec![0, 2], 1));
+        let turned = resolve(&[again(5, 6), again(4, 5)], &IdentityMap::default());
+        assert_eq!((turned.keep, turned.outcomes.unchanged), (vec![0], 1));
     }
 }

@@ -208,14 +208,13 @@ impl LaneTable {
         let started = Instant::now();
         let existing = self.existing(&seen).await?;
         let rows = chunk.rows.slice(skipped, seen.len());
-        let offsets = chunk.offsets.get(skipped..).unwrap_or_default().to_vec();
         let next = chunk.next;
         let deduped = tokio::task::spawn_blocking(move || {
             let dedup::Resolution { keep, replaced, mut outcomes } = dedup::resolve(&seen, &existing);
             outcomes.dead_lettered += dead;
             let key = |place: &u32| {
-                let (seen, offset) = (seen.get(*place as usize)?, offsets.get(*place as usize)?);
-                Some((seen.identity, seen.digest, *offset))
+                let seen = seen.get(*place as usize)?;
+                Some((seen.identity, seen.digest, seen.version))
             };
             let keys = keep.iter().filter_map(key).collect();
             let whole = keep.len() == rows.num_rows();

@@ -4,6 +4,7 @@ mod attachments;
 
 use crate::{
     chunk::{NormalizedChunk, RawChunk, TableChunk},
+    dead_letters::again,
     dedup::Seen,
     lake::is_workspace_name,
     take::take_rows,
@@ -51,16 +52,20 @@ pub(crate) fn normalize(
     let mut dead_without_table = dead.len() as u64;
 
     let offsets: Vec<i64> = decoded.iter().map(|message| message.offset).collect();
-    let rows = to_table(&frames, &offsets)?;
-    let seen = seen(&rows)?;
+    let keys: Vec<_> = decoded.iter().map(|message| again::split(&message.key)).collect();
+    let version =
+        |(offset, (_, said)): (&i64, &(_, Option<i64>))| said.map_or(*offset, |said| again::version_of(said, *offset));
+    let versions: Vec<i64> = offsets.iter().zip(&keys).map(version).collect();
+    let rows = to_table(&frames, &versions)?;
+    let seen = seen(&rows, &versions, keys.iter().map(|(_, said)| said.is_some()))?;
     let mut groups = Groups::default();
     let workspaces = text(&frames, "workspace")?;
-    for (row, message) in (0u32..).zip(&decoded) {
+    for ((row, message), (key, _)) in (0u32..).zip(&decoded).zip(&keys) {
         let workspace = workspaces.value(row as usize);
         if !is_workspace_name(workspace) {
             dead.push(letter(message, "normalize", format!("{workspace:?} cannot be a workspace")));
             dead_without_table += 1;
-        } else if message.key.as_ref() != seen.get(row as usize).map_or(&[][..], |seen| &seen.identity.0) {
+        } else if *key != seen.get(row as usize).map_or(&[][..], |seen| &seen.identity.0) {
             let reason = "the message's key is not the identity of its record".to_owned();
             dead.push(letter(message, "normalize", reason));
             groups.of(workspace).dead.push(message.offset);
@@ -171,16 +176,16 @@ fn facts(lane: u32, frames: &RecordBatch, group: &Group) -> Result<Vec<(String, 
     Ok(last.map(fact).collect())
 }
 
-fn seen(rows: &RecordBatch) -> Result<Vec<Seen>, ArrowError> {
+fn seen(rows: &RecordBatch, versions: &[i64], again: impl Iterator<Item = bool>) -> Result<Vec<Seen>, ArrowError> {
     let keys = rows.column_by_name("key").and_then(|column| column.as_binary_opt::<i32>());
     let keys = keys.ok_or_else(|| missing("key"))?;
     let digests = rows.column_by_name("_digest").and_then(|column| column.as_primitive_opt::<Int64Type>());
     let digests = digests.ok_or_else(|| missing("_digest"))?;
-    let one = |(key, digest): (Option<&[u8]>, &i64)| {
+    let one = |(((key, digest), version), again): (((Option<&[u8]>, &i64), &i64), bool)| {
         let key = key.and_then(|key| key.try_into().ok()).ok_or_else(|| missing("key"))?;
-        Ok(Seen { identity: Identity(key), digest: *digest })
+        Ok(Seen { identity: Identity(key), digest: *digest, version: *version, again })
     };
-    keys.iter().zip(digests.values()).map(one).collect()
+    keys.iter().zip(digests.values()).zip(versions).zip(again).map(one).collect()
 }
 
 fn text<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b arrow::array::StringArray, ArrowError> {

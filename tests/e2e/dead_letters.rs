@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tributary_backends::{
-    log::{Append, Change, FetchLimit, RecordLog, Topic, embedded},
+    log::{Append, Change, FetchLimit, Message, RecordLog, Topic, embedded},
     world::SystemWorld,
 };
 use tributary_schemas::{
@@ -51,18 +51,24 @@ async fn log_on_kafka(_: &Home) -> Arc<dyn RecordLog> {
     unreachable!("there is no cluster")
 }
 
-/// What a lane of a program that does not know the records' schema would have done with all that waits; beside it, a
-/// letter of bytes that are no record.
-async fn put_aside(home: &Home) {
+/// What a lane of a program that does not know the schema of the `nth` record that waits would have done; the others land
+/// as they are. Beside it, a letter of bytes that are no record.
+async fn put_aside(home: &Home, nth: usize) {
     let log = log_of(home).await;
     let mut member = log.join("lanes", Topic::Records).await.expect("joined");
     let mut letters = vec![letter(0, 1_000_000, b"no key", b"no record")];
+    let (mut waiting, mut sound) = (0, Vec::new());
     for _ in 0..LANES.partitions {
         let Change::Assigned(mut reader) = member.next().await.expect("assigned") else { panic!("revoked") };
         let end = reader.watermarks().await.expect("watermarks").high;
         while reader.position() < end {
-            for message in reader.fetch(ALL_THERE_IS).await.expect("fetched") {
-                letters.push(letter(reader.partition(), message.offset, &message.key, &message.value));
+            for Message { offset, key, value, .. } in reader.fetch(ALL_THERE_IS).await.expect("fetched") {
+                let partition = reader.partition();
+                match waiting == nth {
+                    true => letters.push(letter(partition, offset, &key, &value)),
+                    false => sound.push(Append { topic: Topic::Records, partition, key, value }),
+                }
+                waiting += 1;
             }
         }
         reader.commit(end).await.expect("committed");
@@ -72,8 +78,8 @@ async fn put_aside(home: &Home) {
         letter.encode(&mut value);
         Append { topic: Topic::DeadLetters, partition: 0, key: Bytes::from(letter.key.clone()), value: value.into() }
     };
-    assert_eq!(letters.len(), 2, "one record waited");
-    log.append(letters.iter().map(append).collect()).await.expect("appended");
+    assert_eq!(letters.len(), 2, "it waited");
+    log.append(letters.iter().map(append).chain(sound).collect()).await.expect("appended");
 }
 
 fn letter(partition: u32, offset: i64, key: &[u8], payload: &[u8]) -> DeadLetter {
@@ -108,6 +114,12 @@ impl Home {
         listed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
+    /// How many are open, replayed and discarded.
+    async fn counted(&self, args: &[&str]) -> [u64; 3] {
+        let counted = self.letters(&[&["list", "--summary", "--json"], args].concat()).await.ok().json();
+        ["open", "replayed", "discarded"].map(|state| counted[state].as_u64().expect("a number"))
+    }
+
     /// Gives a command that dies at a point: in `up`, which does it for embedded backends, else by itself. Then `up` runs.
     async fn killed_at(&mut self, up: Up, point: &str, args: &[&str]) -> Up {
         drop(up);
@@ -132,7 +144,7 @@ async fn a_letter_is_replayed_through_kills_and_lands_once() {
     let mut doomed = home.try_start(&[("TRIBUTARY_CRASH_AT", "lane.after_resolve")]).expect("it starts");
     let _ = doomed.http.try_post("application/x-ndjson", late.clone().into_bytes(), None).await;
     doomed.ended().await;
-    put_aside(&home).await;
+    put_aside(&home, 0).await;
 
     // Whether or not anything runs.
     let offline = home.listed(&[]).await;
@@ -190,4 +202,39 @@ async fn a_letter_is_replayed_through_kills_and_lands_once() {
     assert_eq!(signed(other), ("discarded".into(), "bob".into(), "not ours".into()));
     let check = home.lake(&["check"]).await;
     assert_eq!(check.code, 0, "{check:?}");
+}
+
+/// The batch is COMPLETE, for nothing of it is on its way any more; which of its records cannot be found in the lake, and why,
+/// the letters say, and this follows what is done about them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_with_a_dead_letter_in_its_middle_becomes_whole_by_a_replay() {
+    let mut home = Home::new();
+    let lines = ["one", "two", "three"].map(|id| record(id, 1_600_000_000, "{\"a\":1}"));
+    let mut doomed = home.try_start(&[("TRIBUTARY_CRASH_AT", "lane.after_resolve")]).expect("it starts");
+    let _ = doomed.http.try_post("application/x-ndjson", lines.join("\n").into_bytes(), None).await;
+    doomed.ended().await;
+    put_aside(&home, 1).await;
+
+    let up = home.start();
+    let letter = home.listed(&["--workspace", "default"]).await.remove(0);
+    let (id, batch) = (letter["id"].as_str().expect("id"), letter["batchId"].as_str().expect("batchId"));
+    assert_eq!(letter["recordIndex"], 1);
+    up.http.complete(batch).await;
+    let accepted = async || up.http.get(&format!("/batches/{batch}")).await.json["acceptedCount"].clone();
+    assert_eq!(accepted().await, 3);
+    up.table().assert_is(&Table::of(&[&*lines[0], &*lines[2]].join("\n")));
+    assert_eq!(home.counted(&["--batch-id", batch]).await, [1, 0, 0]);
+    assert_eq!(home.counted(&["--batch-id", "another"]).await, [0, 0, 0]);
+    let text = home.letters(&["list", "--batch-id", batch, "--summary"]).await.ok().out;
+    assert!(text.starts_with("1 open, 0 replayed, 0 discarded\n") && text.contains("records  decode"), "{text}");
+
+    let replayed = home.letters(&["replay", "--batch-id", batch, "--reason", "mended", "--json"]).await.ok();
+    let answer: Vec<Value> = replayed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&answer[0]["id"], &answer[0]["state"]), (&id.into(), &"replayed".into()));
+    assert_eq!(answer[1], serde_json::json!({"done": 1, "already": 0, "would": 0, "refused": 0}));
+    up.until("tributary_records_total", "outcome=\"landed\"", 3).await;
+    up.table().assert_is(&Table::of(&lines.join("\n")));
+    assert_eq!(home.counted(&["--batch-id", batch]).await, [0, 1, 0]);
+    assert_eq!(accepted().await, 3);
+    home.lake(&["check"]).await.ok();
 }

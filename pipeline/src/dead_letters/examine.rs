@@ -1,6 +1,6 @@
 //! What a letter's bytes say to this version of the program, with the registry as it is now. Pure.
 
-use super::DeadLetter;
+use super::{DeadLetter, TEXT, cut};
 use crate::{chunk::RawChunk, dedup::Seen, normalize::normalize, pipeline::GROUPS};
 use arrow::{array::AsArray, datatypes::Int64Type, record_batch::RecordBatch};
 use bytes::Bytes;
@@ -24,8 +24,8 @@ pub struct Contents {
 
 impl Contents {
     fn faulty(letter: &DeadLetter, fault: String) -> Self {
-        let workspace = workspace_of(&letter.payload).map(str::to_owned);
-        Self { workspace, fault: Some(fault), ..Self::default() }
+        let workspace = workspace_of(&letter.payload).map(|workspace| cut(workspace, TEXT));
+        Self { workspace, fault: Some(cut(&fault, TEXT)), ..Self::default() }
     }
 }
 
@@ -53,6 +53,7 @@ impl Examiner {
         };
         match read {
             Ok((workspace, batch)) => {
+                let (workspace, batch) = (cut(&workspace, TEXT), cut(&batch, TEXT));
                 Contents { workspace: Some(workspace), batch_id: Some(batch), ..Contents::default() }
             }
             Err(error) => Contents::faulty(letter, error.reason),
@@ -93,7 +94,7 @@ pub(super) fn topic_of(letter: &DeadLetter) -> Option<Topic> {
 }
 
 fn batch_id(rows: &RecordBatch) -> Option<String> {
-    Some(rows.column_by_name("batch_id")?.as_string_opt::<i32>()?.value(0).to_owned())
+    Some(cut(rows.column_by_name("batch_id")?.as_string_opt::<i32>()?.value(0), TEXT))
 }
 
 fn record_index(rows: &RecordBatch) -> Option<u32> {

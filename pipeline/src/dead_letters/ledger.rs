@@ -1,6 +1,6 @@
 //! How many letters are open, without reading the topic again and again.
 
-use super::{Action, scan};
+use super::{Action, walk::Walk};
 use crate::{pipeline::GROUPS, trouble::Trouble};
 use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
@@ -68,24 +68,28 @@ impl Ledger {
             *self = Self::with_room(self.most);
         }
         let Self { positions, letters, hasher, most, beyond } = self;
-        let lows = scan(log, positions, &mut |place, frame| {
-            let (key, action) = (key(hasher, &frame), Action::of(&frame));
-            if letters.len() >= *most && !letters.contains_key(&key) {
-                // As open ones, to be on the safe side; what is done about them is not known.
-                if action.is_none() {
-                    *beyond.entry(key.topic).or_default() += 1;
+        let mut walk = Walk::from(log, positions.clone());
+        while let Some(frames) = walk.next().await? {
+            for (place, frame) in frames {
+                let (key, action) = (key(hasher, &frame), Action::of(&frame));
+                if letters.len() >= *most && !letters.contains_key(&key) {
+                    // As open ones, to be on the safe side; what is done about them is not known.
+                    if action.is_none() {
+                        *beyond.entry(key.topic).or_default() += 1;
+                    }
+                    continue;
                 }
-                return;
+                let known = letters.entry(key).or_default();
+                known.place = place;
+                match action {
+                    Some(_) => known.handled = true,
+                    None => known.put_aside = true,
+                }
             }
-            let known = letters.entry(key).or_default();
-            known.place = place;
-            match action {
-                Some(_) => known.handled = true,
-                None => known.put_aside = true,
-            }
-        })
-        .await?;
-        letters.retain(|_, known| lows.get(known.place.0 as usize).is_none_or(|low| known.place.1 >= *low));
+            positions.clone_from(&walk.positions);
+        }
+        positions.clone_from(&walk.positions);
+        letters.retain(|_, known| walk.lows.get(known.place.0 as usize).is_none_or(|low| known.place.1 >= *low));
         Ok(())
     }
 

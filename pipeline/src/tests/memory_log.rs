@@ -24,6 +24,8 @@ pub(crate) struct Stored {
     damaged: Mutex<HashMap<(Topic, u32), i64>>,
     /// How often somebody has tried.
     refused: AtomicU64,
+    /// Calls that appended something.
+    appends: AtomicU64,
     changed: Notify,
 }
 
@@ -35,6 +37,11 @@ impl Stored {
         messages.push(Message { offset, appended_at: offset, key, value, trace: None });
         self.changed.notify_waiters();
         offset
+    }
+
+    /// How many calls appended something.
+    pub(crate) fn appends(&self) -> u64 {
+        self.appends.load(Ordering::SeqCst)
     }
 
     pub(crate) fn all(&self, topic: Topic, partition: u32) -> Vec<Message> {
@@ -111,6 +118,7 @@ impl RecordLog for MemoryLog {
         if topic == Topic::Records { self.lanes } else { 1 }
     }
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
+        self.stored.appends.fetch_add(1, Ordering::SeqCst);
         let put = |append: Append| self.stored.put(append.topic, append.partition, append.key, append.value);
         match self.fate.judge() {
             Verdict::Live => Ok(messages.into_iter().map(put).collect()),

@@ -1,6 +1,6 @@
 //! The one implementation of every command on embedded state.
 
-use super::{Answer, CheckedTable, CreatedKey, KeyView, NewKey, RebuiltIndex, Request};
+use super::{Answer, CheckedTable, CreatedKey, KeyView, NewKey, Progress, RebuiltIndex, Request};
 use crate::{dead_letters::desk, lag::watch::Watch, state::State, up::pipeline::PipelineHandle};
 use anyhow::{Context, ensure};
 use std::{sync::Arc, time::Duration};
@@ -28,7 +28,12 @@ pub struct Running {
 ///
 /// # Errors
 /// What went wrong, for people.
-pub async fn execute(state: &State, running: Option<&Running>, request: Request) -> anyhow::Result<Answer> {
+pub async fn execute(
+    state: &State,
+    running: Option<&Running>,
+    request: Request,
+    progress: Progress<'_>,
+) -> anyhow::Result<Answer> {
     match request {
         Request::CreateKey(new) => create_key(state, new).await.map(Answer::KeyCreated),
         Request::ListKeys { workspace } => {
@@ -41,7 +46,8 @@ pub async fn execute(state: &State, running: Option<&Running>, request: Request)
         }
         Request::DeadLetters(order) => {
             let log = &running.context("nothing runs that has the log open")?.log;
-            desk::serve((&**log, &*state.tables, &*state.world), &order).await.map(Answer::DeadLetters)
+            let backends = (&**log, &*state.tables, &*state.world);
+            desk::serve(backends, &order, progress).await.map(Answer::DeadLetters)
         }
         Request::RevokeKey { id } => {
             let at = state.world.now_micros();

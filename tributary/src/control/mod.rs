@@ -2,18 +2,19 @@
 //! on a socket in the data directory (mode 0600). When none runs, the command opens the directory itself. Both ways end
 //! in the same [`execute::execute`].
 //!
-//! On the socket: one line of JSON each way, [`Request`] → [`Reply`], then the connection closes.
+//! On the socket: one line of JSON there, a [`Request`]; back come lines that say how far long work is, and then one with what
+//! came of it ([`Reply`]). Then the connection closes.
 
 use crate::{
     cli::Place,
-    dead_letters::desk::{LetterView, Order},
+    dead_letters::desk::{Found, Order},
     lag::report::Report,
     state::{self, State},
 };
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokio::net::UnixStream;
+use tokio::{io::BufReader, net::UnixStream};
 use tributary_backends::tables::{ApiKey, Permission};
 use tributary_pipeline::check::TableReport;
 
@@ -74,7 +75,7 @@ pub enum Answer {
     Checked(Vec<CheckedTable>),
     IndexRebuilt(Vec<RebuiltIndex>),
     Lag(Report),
-    DeadLetters(Vec<LetterView>),
+    DeadLetters(Found),
 }
 
 /// A fresh key: the only time that the key itself is told.
@@ -165,11 +166,19 @@ pub struct RebuiltIndex {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
+    /// Not done yet, but so much of it.
+    Progress(u64),
     /// Done.
     Done(Answer),
     /// Not done, and why.
     Failed(String),
 }
+
+/// Is told how much of long work is done.
+pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+/// Nobody looks.
+pub const UNSEEN: Progress<'static> = &|_| ();
 
 /// Has `request` done: by the process that has the data directory open, or else by this one. What is shared by
 /// processes is not asked for but opened.
@@ -178,7 +187,7 @@ pub enum Reply {
 /// It cannot be done, or another process has the directory and does not answer.
 pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
     if place.is_shared() {
-        return execute::execute(&State::open(place, None).await?, None, request).await;
+        return execute::execute(&State::open(place, None).await?, None, request, UNSEEN).await;
     }
     if !place.data.is_dir() {
         // Creating a key prepares a directory for its first `up`; the others have nothing to work on.
@@ -188,11 +197,11 @@ pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
         crate::output::note(&format!("creating the data directory {}", place.data.display()));
     }
     match wire::connect(&place.data).await? {
-        Some(stream) => ask_running(stream, &request).await,
+        Some(stream) => ask_running(stream, &request, UNSEEN).await,
         None => {
             let directory = Arc::new(state::lock(&place.data)?);
             let state = State::open(place, Some(&directory)).await?;
-            execute::execute(&state, None, request).await
+            execute::execute(&state, None, request, UNSEEN).await
         }
     }
 }
@@ -201,18 +210,27 @@ pub async fn ask(place: &Place, request: Request) -> anyhow::Result<Answer> {
 ///
 /// # Errors
 /// It cannot be done, or does not answer.
-pub async fn ask_if_running(place: &Place, request: &Request) -> anyhow::Result<Option<Answer>> {
+pub async fn ask_if_running(
+    place: &Place,
+    request: &Request,
+    progress: Progress<'_>,
+) -> anyhow::Result<Option<Answer>> {
     match wire::connect(&place.data).await? {
-        Some(stream) => ask_running(stream, request).await.map(Some),
+        Some(stream) => ask_running(stream, request, progress).await.map(Some),
         None => Ok(None),
     }
 }
 
-async fn ask_running(mut stream: UnixStream, request: &Request) -> anyhow::Result<Answer> {
+async fn ask_running(stream: UnixStream, request: &Request, progress: Progress<'_>) -> anyhow::Result<Answer> {
+    let mut stream = BufReader::new(stream);
     wire::write(&mut stream, request).await.context("the running `tributary up` does not take commands")?;
-    match wire::read(&mut stream).await.context("the running `tributary up` did not answer (did it stop?)")? {
-        Reply::Done(answer) => Ok(answer),
-        Reply::Failed(reason) => bail!(reason),
+    loop {
+        let reply = wire::read(&mut stream).await;
+        match reply.context("the running `tributary up` did not answer (did it stop?)")? {
+            Reply::Progress(done) => progress(done),
+            Reply::Done(answer) => return Ok(answer),
+            Reply::Failed(reason) => bail!(reason),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The socket and what goes over it: one line of JSON each way.
+//! The socket and what goes over it: lines of JSON.
 
 use anyhow::{Context, ensure};
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{UnixListener, UnixStream},
 };
 use tributary_backends::data_dir::DataDir;
@@ -83,9 +83,9 @@ pub async fn write<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message
 ///
 /// # Errors
 /// The other side went away before its end, or it is no such message.
-pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<T> {
+pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncBufRead + Unpin)) -> anyhow::Result<T> {
     let mut line = Vec::new();
-    BufReader::new(stream.take(MAX_MESSAGE)).read_until(b'\n', &mut line).await?;
+    stream.take(MAX_MESSAGE).read_until(b'\n', &mut line).await?;
     ensure!(line.ends_with(b"\n"), "the message broke off after {} bytes", line.len());
     serde_json::from_slice(&line).context("not a message of this version of tributary")
 }

@@ -1,33 +1,72 @@
 //! The one implementation of every command about dead letters, wherever it runs.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use tributary_backends::{log::RecordLog, tables::Tables, world::World};
-use tributary_pipeline::dead_letters::{Action, Deed, Fate, Handling, Letter, LetterId, fetch, handle, read};
+use tributary_pipeline::dead_letters::{
+    self, Action, Bounds, Cursor, Deed, Fate, Handling, Letter, LetterId, Shown, Summary, handle,
+};
 
 /// Of the bytes of a letter so many are shown.
 const SHOWN: usize = 64 << 10;
+/// Letters of which a command says what became of them; of the others it says how many.
+const TOLD: usize = 1_000;
+/// Bytes of an answer, as JSON: whoever can write to the log chooses how long a letter's texts are.
+const ANSWER: usize = 16 << 20;
 
-/// Which letters are meant; everything that is given must hold.
+/// Which letters are meant; everything that is given must hold. Of those that are not named only open ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     pub ids: Vec<LetterId>,
     pub workspace: Option<String>,
+    pub batch_id: Option<String>,
     pub matching: Option<String>,
     pub topic: Option<String>,
     /// Microseconds since the Unix epoch, like `until`.
     pub since: Option<i64>,
     pub until: Option<i64>,
-    /// Also those that something was done about.
-    pub handled: bool,
 }
 
-/// Lists letters, or does something about them.
+/// Something to do about letters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    pub select: Selection,
-    pub handling: Option<Handling>,
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    List(Selection, Bounds),
+    Show(LetterId),
+    Handle(Selection, Handling),
+}
+
+/// What came of an [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    Page(Page),
+    Letter(LetterView),
+    Handled(Handled),
+}
+
+/// Letters, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    pub letters: Vec<LetterView>,
+    /// Where the next page begins; nothing: this is the last.
+    pub next: Option<Cursor>,
+    pub summary: Summary,
+}
+
+/// What became of letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handled {
+    /// The first thousand.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub letters: Vec<LetterView>,
+    pub done: u64,
+    /// They had been before.
+    pub already: u64,
+    /// They would be done.
+    pub would: u64,
+    pub refused: u64,
 }
 
 /// A letter as commands show it.
@@ -80,7 +119,7 @@ pub enum Outcome {
 }
 
 impl LetterView {
-    fn of(letter: &Letter) -> Self {
+    fn of(letter: &Letter, actions: &[Action]) -> Self {
         let contents = &letter.contents;
         Self {
             id: letter.id.clone(),
@@ -91,32 +130,24 @@ impl LetterView {
             workspace: contents.workspace.clone(),
             batch_id: contents.batch_id.clone(),
             record_index: contents.record_index,
-            state: letter.actions.last().map_or("open", |action| action.deed.name()).to_owned(),
+            state: letter.state.map_or("open", Deed::name).to_owned(),
             fault: contents.fault.clone(),
-            actions: letter.actions.iter().map(ActionView::of).collect(),
+            actions: actions.iter().map(ActionView::of).collect(),
             payload: None,
             outcome: None,
         }
     }
 
     fn after(letter: &Letter, fate: Fate) -> Self {
-        let mut view = Self::of(letter);
-        view.outcome = Some(match fate {
-            Fate::Done(action) => {
-                action.deed.name().clone_into(&mut view.state);
-                view.actions.push(ActionView::of(&action));
-                Outcome::Done
-            }
-            Fate::Already(_) => Outcome::Already,
-            Fate::Would => Outcome::Would,
-            Fate::Refused(why) => Outcome::Refused(why),
-        });
-        view
-    }
-
-    /// Whether a command was not done.
-    pub fn is_refused(&self) -> bool {
-        matches!(self.outcome, Some(Outcome::Refused(_)))
+        let (outcome, action) = match fate {
+            Fate::Done(action) => (Outcome::Done, Some(action)),
+            Fate::Already(action) => (Outcome::Already, Some(action)),
+            Fate::Would => (Outcome::Would, None),
+            Fate::Refused(why) => (Outcome::Refused(why), None),
+        };
+        let state = action.as_ref().map(|action| action.deed).or(letter.state);
+        let letter = Letter { state, ..letter.clone() };
+        Self { outcome: Some(outcome), ..Self::of(&letter, action.as_slice()) }
     }
 }
 
@@ -127,38 +158,96 @@ impl ActionView {
     }
 }
 
-/// Does it. Letters that are named must be there.
+impl Handled {
+    fn add(&mut self, view: LetterView, room: &mut Room) {
+        match &view.outcome {
+            Some(Outcome::Done) | None => self.done += 1,
+            Some(Outcome::Already) => self.already += 1,
+            Some(Outcome::Would) => self.would += 1,
+            Some(Outcome::Refused(_)) => self.refused += 1,
+        }
+        if self.letters.len() < TOLD && room.has(&view) {
+            self.letters.push(view);
+        }
+    }
+
+    /// All of them.
+    pub fn letters(&self) -> u64 {
+        self.done + self.already + self.would + self.refused
+    }
+}
+
+/// What is left of the bytes of an answer.
+struct Room(usize);
+
+impl Room {
+    /// Whether there is room for it, which is then taken.
+    fn has(&mut self, view: &LetterView) -> bool {
+        let bytes = serde_json::to_vec(view).map_or(usize::MAX, |json| json.len());
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// Does it, and says from time to time with how many letters.
 ///
 /// # Errors
 /// What went wrong, for people.
 pub async fn serve(
     (log, tables, world): (&dyn RecordLog, &dyn Tables, &dyn World),
     order: &Order,
-) -> anyhow::Result<Vec<LetterView>> {
-    let all = read(log).await.context("cannot read the dead letters")?;
-    let chosen: Vec<Letter> = all.iter().filter(|letter| order.select.takes(letter)).cloned().collect();
-    let there: HashMap<&LetterId, &Letter> = all.iter().map(|letter| (&letter.id, letter)).collect();
-    for id in &order.select.ids {
-        ensure!(there.contains_key(id), "there is no dead letter {id} (see `tributary dead-letters list --all`)");
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> anyhow::Result<Found> {
+    match order {
+        Order::List(select, bounds) => list(log, select, bounds).await.map(Found::Page),
+        Order::Show(id) => show(log, id).await.map(Found::Letter),
+        Order::Handle(select, how) => {
+            let (mut handled, mut room) = (Handled::default(), Room(ANSWER));
+            let mut tell = |letter: &Letter, fate| {
+                handled.add(LetterView::after(letter, fate), &mut room);
+                progress(handled.letters());
+            };
+            let takes = |letter: &Letter| select.takes(letter);
+            let done = handle((log, tables, world), &select.ids, &takes, how, &mut tell).await;
+            let missing = done.with_context(|| {
+                let many = handled.letters();
+                format!("{many} letters were dealt with before; give the command again, it goes on with the rest")
+            })?;
+            match missing {
+                Some(id) => bail!(missing_letter(&id)),
+                None => Ok(Found::Handled(handled)),
+            }
+        }
     }
-    let Some(how) = &order.handling else { return shown(log, &chosen, order).await };
-    let mut views = Vec::new();
-    let mut tell = |letter: &Letter, fate| views.push(LetterView::after(letter, fate));
-    let handled = handle((log, tables, world), &all, &chosen, how, &mut tell).await;
-    handled.with_context(|| {
-        let (done, many) = (views.len(), chosen.len());
-        format!("{done} of {many} letters were dealt with; give the command again, it goes on with the rest")
-    })?;
-    Ok(views)
 }
 
-/// One letter that is asked for by its id comes with its bytes.
-async fn shown(log: &dyn RecordLog, chosen: &[Letter], order: &Order) -> anyhow::Result<Vec<LetterView>> {
-    let mut views: Vec<_> = chosen.iter().map(LetterView::of).collect();
-    if let ([_], [letter], [view]) = (&order.select.ids[..], chosen, &mut views[..]) {
-        let frame = fetch(log, letter).await.context("cannot read the letter")?;
-        let bytes = frame.payload.get(..SHOWN).unwrap_or(&frame.payload);
-        view.payload = Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+fn missing_letter(id: &LetterId) -> String {
+    format!("there is no dead letter {id} (see `tributary dead-letters list --all`)")
+}
+
+async fn list(log: &dyn RecordLog, select: &Selection, bounds: &Bounds) -> anyhow::Result<Page> {
+    let listing = dead_letters::list(log, bounds, &|letter| select.takes(letter)).await;
+    let listing = listing.context("cannot read the dead letters")?;
+    let (mut room, mut last, mut more) = (Room(ANSWER), None, listing.more);
+    let mut letters = Vec::new();
+    for Shown { letter, actions, cursor } in listing.letters {
+        let view = LetterView::of(&letter, &actions);
+        if !letters.is_empty() && !room.has(&view) {
+            more = true;
+            break;
+        }
+        letters.push(view);
+        last = Some(cursor);
     }
-    Ok(views)
+    Ok(Page { letters, next: last.filter(|_| more), summary: listing.summary })
+}
+
+/// With its bytes.
+async fn show(log: &dyn RecordLog, id: &LetterId) -> anyhow::Result<LetterView> {
+    let found = dead_letters::show(log, id).await.context("cannot read the dead letters")?;
+    let (shown, frame) = found.with_context(|| missing_letter(id))?;
+    let bytes = frame.payload.get(..SHOWN).unwrap_or(&frame.payload);
+    let payload = Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+    Ok(LetterView { payload, ..LetterView::of(&shown.letter, &shown.actions) })
 }

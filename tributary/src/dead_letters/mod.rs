@@ -18,19 +18,22 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, builder::BoolishValueParser};
-use desk::{LetterView, Order, Selection};
+use desk::{Found, Order, Selection};
+use indicatif::{HumanCount, ProgressBar, ProgressFinish};
 use select::moment;
 use std::{os::unix::fs::MetadataExt, process::ExitCode, sync::Arc, time::Duration};
-use tributary_backends::{log::RecordLog, tables::Tables, world::SystemWorld};
-use tributary_pipeline::dead_letters::{Deed, Handling, LetterId};
+use tributary_backends::{log::RecordLog, world::SystemWorld};
+use tributary_pipeline::dead_letters::{Bounds, Cursor, Deed, Handling, LetterId};
 use tributary_schemas::identity::Lanes;
 
 const LIST_EXAMPLES: &str = "Examples:
   tributary dead-letters list
   tributary dead-letters list --workspace acme --since 2h
+  tributary dead-letters list --batch-id 0198c0de-0000-7000-8000-000000000000 --summary
   tributary dead-letters list --matching registry --all --json
   tributary dead-letters list --kafka kafka:9092 --scylla scylla:9042
 
+The newest come first, and at the end it says how to see those behind them.
 A letter is told by where its message was: TOPIC/PARTITION/OFFSET. CAN BE REPLAYED says whether this
 version of the program, with the schema registry as it is now, can read it.";
 const SHOW_EXAMPLES: &str = "Examples:
@@ -43,7 +46,8 @@ const REPLAY_EXAMPLES: &str = "Examples:
   tributary dead-letters replay --every --reason upgraded --by ann
 
 The original bytes go back to the partition that they came from, and from there the usual way. It may be
-killed and given again: a record lands once. Exit code 1 when a letter was refused.";
+killed and given again: a record lands once. A version that is newer stays, also one that comes meanwhile.
+What became of the first thousand letters is shown, of all it is counted. Exit code 1 when a letter was refused.";
 const DISCARD_EXAMPLES: &str = "Examples:
   tributary dead-letters discard records/0/17 --reason not-ours
   tributary dead-letters discard --topic records --until 2026-11-01T00:00:00Z --reason sent-again --dry-run
@@ -93,7 +97,10 @@ pub struct Which {
     /// Only those of this workspace, where the bytes say whose they are
     #[arg(long, env = "TRIBUTARY_WORKSPACE", value_name = "NAME")]
     pub workspace: Option<String>,
-    /// Only those whose stage or reason holds this text, in any case
+    /// Only those of this batch, where the bytes say so
+    #[arg(long, env = "TRIBUTARY_BATCH_ID", value_name = "ID")]
+    pub batch_id: Option<String>,
+    /// Only those whose stage or reason holds this text, in any case, in its first 1,000 characters
     #[arg(long, env = "TRIBUTARY_MATCHING", value_name = "TEXT")]
     pub matching: Option<String>,
     /// Only those that came from this topic
@@ -115,6 +122,15 @@ pub struct ListArgs {
     /// Also those that were replayed or discarded
     #[arg(long, env = "TRIBUTARY_ALL", value_parser = BoolishValueParser::new())]
     pub all: bool,
+    /// At most so many, the newest
+    #[arg(long, env = "TRIBUTARY_LIMIT", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub limit: u64,
+    /// Only those behind a list before, which said so at its end
+    #[arg(long, env = "TRIBUTARY_BEFORE", value_name = "CURSOR")]
+    pub before: Option<Cursor>,
+    /// Only how many are open, replayed and discarded, and the open ones by reason
+    #[arg(long, env = "TRIBUTARY_SUMMARY", value_parser = BoolishValueParser::new())]
+    pub summary: bool,
     /// Print one JSON object per line
     #[arg(long, env = "TRIBUTARY_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
@@ -190,26 +206,29 @@ pub async fn run(command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let select = Selection { handled: args.all, ..args.which.selection(Vec::new()) };
-    let letters = ask(&args.at, Order { select, handling: None }).await?;
-    if args.json {
-        letters.iter().try_for_each(output::json)?;
-    } else if letters.is_empty() {
-        output::note("no dead letters");
-    } else {
-        show::list(&letters);
+    let limit = if args.summary { 1 } else { usize::try_from(args.limit)? };
+    let bounds = Bounds { handled: args.all, limit, before: args.before };
+    let order = Order::List(args.which.selection(Vec::new()), bounds);
+    let Found::Page(page) = ask(&args.at, order).await? else { bail!(control::OTHER_VERSION) };
+    match (args.summary, args.json) {
+        (true, true) => return output::json(&page.summary).map(|()| ExitCode::SUCCESS),
+        (true, false) => show::summary(&page.summary).iter().for_each(|line| output::line(line)),
+        (false, true) => page.letters.iter().try_for_each(output::json)?,
+        (false, false) if page.letters.is_empty() => output::note("no dead letters"),
+        (false, false) => show::list(&page.letters),
+    }
+    if let Some(rest) = show::rest(&page).filter(|_| !args.summary) {
+        output::note(&rest);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
-    let select = Selection { ids: vec![args.id.clone()], handled: true, ..Selection::default() };
-    let letters = ask(&args.at, Order { select, handling: None }).await?;
-    let letter = letters.first().context("no answer about it")?;
+    let Found::Letter(letter) = ask(&args.at, Order::Show(args.id)).await? else { bail!(control::OTHER_VERSION) };
     if args.json {
-        output::json(letter)?;
+        output::json(&letter)?;
     } else {
-        show::one(letter).iter().for_each(|line| output::line(line));
+        show::one(&letter).iter().for_each(|line| output::line(line));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -224,19 +243,23 @@ async fn act(args: DeedArgs, deed: Deed, overwrite: bool) -> anyhow::Result<Exit
     ensure!(!args.reason.trim().is_empty(), "--reason: say why; it is kept with the letter");
     let by = args.by.or_else(login).context("who does it? Say so with --by")?;
     let how = Handling { deed, by, reason: args.reason, dry_run: args.dry_run, overwrite };
-    let letters = ask(&args.at, Order { select, handling: Some(how) }).await?;
-    for letter in &letters {
+    let Found::Handled(mut handled) = ask(&args.at, Order::Handle(select, how)).await? else {
+        bail!(control::OTHER_VERSION)
+    };
+    let sum = show::sum(&handled, deed, args.dry_run);
+    for letter in std::mem::take(&mut handled.letters) {
         if args.json {
-            output::json(letter)?;
+            output::json(&letter)?;
         } else {
-            output::line(&show::outcome(letter, deed));
+            output::line(&show::outcome(&letter, deed));
         }
     }
-    if !args.json {
-        output::note(&show::sum(&letters, deed, args.dry_run));
+    if args.json {
+        output::json(&handled)?;
+    } else {
+        output::note(&sum);
     }
-    let refused = letters.iter().any(LetterView::is_refused);
-    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if handled.refused > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Who is at the keyboard, also behind `sudo`; where no login says so, as in a container, whose process this is.
@@ -258,37 +281,37 @@ fn owner() -> Option<String> {
 
 impl Which {
     fn selection(self, ids: Vec<LetterId>) -> Selection {
-        let Self { workspace, matching, topic, since, until } = self;
-        // Named letters are shown and answered whatever was done about them.
-        Selection { handled: !ids.is_empty(), ids, workspace, matching, topic, since, until }
+        let Self { workspace, batch_id, matching, topic, since, until } = self;
+        Selection { ids, workspace, batch_id, matching, topic, since, until }
     }
 }
 
-/// Has it done where the log can be reached.
-async fn ask(at: &Where, order: Order) -> anyhow::Result<Vec<LetterView>> {
+/// Has it done where the log can be reached, and shows meanwhile how far it is.
+async fn ask(at: &Where, order: Order) -> anyhow::Result<Found> {
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+    let progress = |letters: u64| {
+        bar.set_message(format!("{} letters dealt with", HumanCount(letters)));
+        bar.tick();
+    };
     let place = &at.place;
     if place.is_shared() && at.kafka.kafka.is_some() {
         let tables = cluster::open_scylla(&place.scylla, Arc::new(SystemWorld)).await?;
         let log = on_kafka(at).await?;
-        return serve(&*log, &*tables, &order).await;
+        return desk::serve((&*log, &*tables, &SystemWorld), &order, &progress).await;
     }
-    if let Some(answer) = control::ask_if_running(place, &Request::DeadLetters(order.clone())).await? {
-        let Answer::DeadLetters(letters) = answer else { bail!(control::OTHER_VERSION) };
-        return Ok(letters);
+    if let Some(answer) = control::ask_if_running(place, &Request::DeadLetters(order.clone()), &progress).await? {
+        let Answer::DeadLetters(found) = answer else { bail!(control::OTHER_VERSION) };
+        return Ok(found);
     }
     let directory = Arc::new(state::lock_existing(&place.data)?);
     if at.kafka.kafka.is_some() {
         let state = State::open(place, Some(&directory)).await?;
         let log = on_kafka(at).await?;
-        return serve(&*log, &*state.tables, &order).await;
+        return desk::serve((&*log, &*state.tables, &SystemWorld), &order, &progress).await;
     }
     let all = BackendArgs { place: place.clone(), kafka: at.kafka.clone(), lanes: None, spread: None };
     let backends = Backends::open(&all, Some(directory)).await?;
-    serve(&*backends.log, &*backends.state.tables, &order).await
-}
-
-async fn serve(log: &dyn RecordLog, tables: &dyn Tables, order: &Order) -> anyhow::Result<Vec<LetterView>> {
-    desk::serve((log, tables, &SystemWorld), order).await
+    desk::serve((&*backends.log, &*backends.state.tables, &SystemWorld), &order, &progress).await
 }
 
 /// Opens the log that is there, and makes none: looked at first, then opened as it is.

@@ -18,14 +18,14 @@ pub fn moment(text: &str) -> Result<i64, String> {
 impl Selection {
     /// Whether a letter is meant.
     pub fn takes(&self, letter: &Letter) -> bool {
-        let Self { ids, workspace, matching, topic, since, until, handled } = self;
+        let Self { ids, workspace, batch_id, matching, topic, since, until } = self;
         let matches = |text: &String| {
             let text = text.to_lowercase();
             letter.stage.to_lowercase().contains(&text) || letter.reason.to_lowercase().contains(&text)
         };
         (ids.is_empty() || ids.contains(&letter.id))
-            && (*handled || letter.actions.is_empty())
             && (workspace.is_none() || *workspace == letter.contents.workspace)
+            && (batch_id.is_none() || *batch_id == letter.contents.batch_id)
             && matching.as_ref().is_none_or(matches)
             && topic.as_ref().is_none_or(|topic| *topic == letter.id.topic)
             && since.is_none_or(|since| letter.at >= since)

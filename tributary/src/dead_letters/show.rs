@@ -1,9 +1,10 @@
 //! Letters for people. All texts in a letter were chosen by whoever can write to the log, so none reaches the terminal
 //! with what a terminal would obey.
 
-use super::desk::{LetterView, Outcome};
+use super::desk::{Handled, LetterView, Outcome, Page};
 use crate::output::{self, plain};
-use tributary_pipeline::dead_letters::Deed;
+use indicatif::HumanCount;
+use tributary_pipeline::dead_letters::{Deed, Summary};
 
 /// Longest text in a table's cell, in characters.
 const CELL: usize = 60;
@@ -106,12 +107,43 @@ pub fn outcome(letter: &LetterView, deed: Deed) -> String {
 }
 
 /// All in one line.
-pub fn sum(letters: &[LetterView], deed: Deed, dry_run: bool) -> String {
-    let refused = letters.iter().filter(|letter| letter.is_refused()).count();
-    let wanted = if dry_run { Outcome::Would } else { Outcome::Done };
-    let done = letters.iter().filter(|letter| letter.outcome.as_ref() == Some(&wanted)).count();
+pub fn sum(handled: &Handled, deed: Deed, dry_run: bool) -> String {
     let would = if dry_run { "would be " } else { "" };
-    format!("{done} {would}{}, {refused} refused", deed.name())
+    let done = if dry_run { handled.would } else { handled.done };
+    let mut sum = format!("{done} {would}{}, {} refused", deed.name(), handled.refused);
+    let shown = handled.letters.len() as u64;
+    if shown < handled.letters() {
+        sum += &format!(
+            "; the first {shown} are shown. What was refused is open still: see `tributary dead-letters list`"
+        );
+    }
+    sum
+}
+
+/// What a page leaves out.
+pub fn rest(page: &Page) -> Option<String> {
+    let next = page.next?;
+    let all = page.summary.open + page.summary.replayed + page.summary.discarded;
+    let (shown, all) = (HumanCount(page.letters.len() as u64), HumanCount(all));
+    Some(format!(
+        "the newest {shown} of {all} letters; those behind them: --before {next}; how many of which kind: --summary"
+    ))
+}
+
+/// How many there are, and why.
+pub fn summary(summary: &Summary) -> Vec<String> {
+    let Summary { open, replayed, discarded, reasons, other_reasons } = summary;
+    let mut lines = vec![format!("{open} open, {replayed} replayed, {discarded} discarded")];
+    if !reasons.is_empty() {
+        let row = |kind: &tributary_pipeline::dead_letters::Count| {
+            vec![kind.letters.to_string(), plain(&kind.topic), cell(&kind.stage), cell(&kind.reason)]
+        };
+        lines.push(output::render(&["OPEN", "TOPIC", "STAGE", "REASON"], reasons.iter().map(row)));
+    }
+    if *other_reasons > 0 {
+        lines.push(format!("and {other_reasons} for other reasons"));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -147,8 +179,25 @@ mod tests {
 
     #[test]
     fn a_sum_counts_what_was_asked_for() {
-        let done = LetterView { outcome: Some(Outcome::Done), ..hostile() };
-        assert_eq!(sum(&[hostile(), done.clone()], Deed::Replayed, false), "1 replayed, 1 refused");
-        assert_eq!(sum(&[done], Deed::Discarded, true), "0 would be discarded, 0 refused");
+        let handled = Handled { letters: vec![hostile()], done: 0, would: 1, refused: 0, already: 0 };
+        assert_eq!(sum(&handled, Deed::Discarded, true), "1 would be discarded, 0 refused");
+        let handled = Handled { done: 2, would: 0, refused: 3, ..handled };
+        let said = sum(&handled, Deed::Replayed, false);
+        assert!(said.starts_with("2 replayed, 3 refused; the first 1 are shown."), "{said}");
+    }
+
+    #[test]
+    fn a_summary_is_plain_and_bounded() {
+        let count = |reason: String| tributary_pipeline::dead_letters::Count {
+            topic: "a\u{1b}".to_owned(),
+            stage: "decode".to_owned(),
+            reason,
+            letters: 3,
+        };
+        let reasons = vec![count("\u{1b}[2J".repeat(100))];
+        let lines = summary(&Summary { open: 4, replayed: 1, discarded: 0, reasons, other_reasons: 1 }).join("\n");
+        assert!(lines.starts_with("4 open, 1 replayed, 0 discarded\n"), "{lines}");
+        assert!(lines.ends_with("and 1 for other reasons") && !lines.contains('\u{1b}'), "{lines}");
+        assert!(lines.lines().all(|line| line.chars().count() < 120), "{lines}");
     }
 }

@@ -121,7 +121,7 @@ impl Looker<'_> {
             let looked = watch.look(until).await;
             return looked.with_context(|| format!("not all brokers of the log on Kafka at {brokers} answer"));
         }
-        let asked = timeout_at(until, control::ask_if_running(&args.place, &Request::Lag)).await;
+        let asked = timeout_at(until, control::ask_if_running(&args.place, &Request::Lag, control::UNSEEN)).await;
         match asked.context("the running `tributary up` does not answer: is it paused?")?? {
             Some(Answer::Lag(report)) => Ok(report),
             Some(_) => bail!(control::OTHER_VERSION),
