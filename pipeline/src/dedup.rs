@@ -53,6 +53,8 @@ pub struct Outcomes {
     pub unchanged: u64,
     /// Could not be processed and went to `dead-letters`.
     pub dead_lettered: u64,
+    /// Of all these, those that came again: dead letters that were replayed.
+    pub again: u64,
 }
 
 impl Outcomes {
@@ -68,6 +70,7 @@ impl AddAssign for Outcomes {
         self.overwritten += other.overwritten;
         self.unchanged += other.unchanged;
         self.dead_lettered += other.dead_lettered;
+        self.again += other.again;
     }
 }
 
@@ -118,6 +121,7 @@ pub fn resolve(records: &[Seen], existing: &IdentityMap<Location>) -> Resolution
     let mut latest: IdentityMap<Latest> = IdentityMap::with_capacity_and_hasher(records.len(), Default::default());
     let mut outcomes = Outcomes::default();
     for (place, record) in (0u32..).zip(records) {
+        outcomes.again += u64::from(record.again);
         let this = Latest { digest: record.digest, version: record.version, changed_by: Some(place) };
         match latest.entry(record.identity) {
             Entry::Occupied(before) if record.leaves(before.get().digest, before.get().version) => {
@@ -246,5 +250,6 @@ mod tests {
         assert_eq!((chunk.keep, chunk.outcomes.unchanged), (vec![0, 2], 1));
         let turned = resolve(&[again(5, 6), again(4, 5)], &IdentityMap::default());
         assert_eq!((turned.keep, turned.outcomes.unchanged), (vec![0], 1));
+        assert_eq!((turned.outcomes.again, turned.outcomes.total()), (2, 2));
     }
 }

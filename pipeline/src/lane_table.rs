@@ -37,6 +37,7 @@ pub(crate) struct TxnNames {
     overwritten: String,
     unchanged: String,
     dead_lettered: String,
+    again: String,
 }
 
 impl TxnNames {
@@ -50,6 +51,7 @@ impl TxnNames {
             overwritten: name("overwritten"),
             unchanged: name("unchanged"),
             dead_lettered: name("dead-lettered"),
+            again: name("again"),
         }
     }
 
@@ -66,18 +68,24 @@ impl TxnNames {
             overwritten: count(&self.overwritten),
             unchanged: count(&self.unchanged),
             dead_lettered: count(&self.dead_lettered),
+            again: count(&self.again),
         }
     }
 
     /// What a commit sets.
     fn txns(&self, position: i64, outcomes: &Outcomes) -> BTreeMap<String, i64> {
-        BTreeMap::from([
+        let mut txns = BTreeMap::from([
             (self.position.clone(), position),
             (self.landed.clone(), outcomes.landed.cast_signed()),
             (self.overwritten.clone(), outcomes.overwritten.cast_signed()),
             (self.unchanged.clone(), outcomes.unchanged.cast_signed()),
             (self.dead_lettered.clone(), outcomes.dead_lettered.cast_signed()),
-        ])
+        ]);
+        if outcomes.again > 0 {
+            // Most lanes never see any.
+            txns.insert(self.again.clone(), outcomes.again.cast_signed());
+        }
+        txns
     }
 }
 

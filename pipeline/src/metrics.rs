@@ -67,6 +67,8 @@ pub struct Metrics {
     pub(crate) index_rebuilds: Counter,
     /// Chunks, or parts of them, that a table had already.
     pub(crate) replayed: Counter,
+    /// Records that came again from dead letters.
+    pub(crate) again: Counter,
     /// Batches that were failed for not having landed in time. One that heals stays counted.
     pub(crate) overdue_batches: Counter,
 }
@@ -84,6 +86,7 @@ impl Metrics {
             conflicts: Family::default(),
             index_rebuilds: Counter::default(),
             replayed: Counter::default(),
+            again: Counter::default(),
             overdue_batches: Counter::default(),
         };
         for rival in Rival::ALL {
@@ -91,7 +94,7 @@ impl Metrics {
             drop(metrics.conflicts.get_or_create(&rival.label()));
         }
         let Self { records, dead_letters, chunk_records, chunk_bytes, stages, .. } = &metrics;
-        let Self { conflicts, index_rebuilds, replayed, overdue_batches, .. } = &metrics;
+        let Self { conflicts, index_rebuilds, replayed, again, overdue_batches, .. } = &metrics;
         registry.register("tributary_records", "Records by their outcome", records.clone());
         registry.register("tributary_dead_letters", "Messages put aside", dead_letters.clone());
         registry.register("tributary_chunk_records", "Records of a chunk", chunk_records.clone());
@@ -105,6 +108,11 @@ impl Metrics {
         registry.register("tributary_commit_conflicts", "Table commits that lost a race", conflicts.clone());
         registry.register("tributary_index_rebuilds", "Index parts rebuilt from the lake", index_rebuilds.clone());
         registry.register("tributary_replayed_records", "Records skipped as already landed", replayed.clone());
+        registry.register(
+            "tributary_dead_letters_replayed",
+            "Records that came again from dead letters",
+            again.clone(),
+        );
         registry.register(
             "tributary_overdue_batches",
             "Batches failed for not landing in time",
@@ -147,6 +155,7 @@ impl Metrics {
         self.count("overwritten", outcomes.overwritten);
         self.count("unchanged", outcomes.unchanged);
         self.count("dead_lettered", outcomes.dead_lettered);
+        self.again.inc_by(outcomes.again);
     }
 
     /// Records of one outcome so far.

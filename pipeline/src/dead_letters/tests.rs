@@ -131,6 +131,32 @@ async fn a_replayed_record_lands_once_also_when_the_replay_dies_before_its_entry
     assert_eq!(all(&*log).await[0].actions, std::slice::from_ref(action));
 }
 
+/// What the lanes of a process have counted: all outcomes, and what came again.
+#[tokio::test]
+async fn outcomes_are_what_was_sent_and_what_was_replayed() {
+    let mut world = SmallWorld::new(ONE_LANE);
+    world.send("a", &[rec(1, 1)]);
+    world.send("b", &[rec(2, 1)]);
+    put_aside(&world, 0);
+    put_aside(&world, 1);
+    let luck = Luck::immortal();
+    let process = world.process(quick(10), &luck);
+    let doomed = world.process(quick(10), &Luck::dies_at(1, true)).log.clone();
+    act(&world, &*doomed, &replaying()).await.unwrap_err();
+    act(&world, &*process.log, &replaying()).await.unwrap();
+    world.send("c", &[rec(3, 1)]);
+    world.run(&process, &luck).await.unwrap();
+    let of = |outcome| process.metrics.records(outcome);
+    assert_eq!((of("landed"), of("overwritten"), of("unchanged")), (3, 0, 2));
+    // Twice each, for the first time died before anybody knew of it.
+    assert_eq!(process.metrics.again.get(), 4);
+    // Whoever takes the lane over counts on.
+    let next = world.process(quick(10), &luck);
+    world.send("d", &[rec(4, 1)]);
+    world.run(&next, &luck).await.unwrap();
+    assert_eq!((next.metrics.again.get(), next.metrics.records("landed")), (0, 1));
+}
+
 /// However many letters there are, and whatever they say of their topics.
 #[tokio::test]
 async fn letters_beyond_those_that_are_told_apart_count_as_open_until_the_log_drops_others() {
