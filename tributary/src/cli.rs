@@ -111,7 +111,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use clap::{CommandFactory, error::ErrorKind};
+    use std::path::Path;
 
     #[test]
     fn the_grammar_is_consistent() {
@@ -129,6 +130,124 @@ mod tests {
             if let Err(error) = key_in_the_environment(Cli::command()).try_get_matches_from(words) {
                 panic!("{example}: {error}");
             }
+        }
+    }
+
+    /// What documents and alerts tell people to type, wherever it stands: a command of its own, or a few words in a sentence.
+    #[test]
+    fn every_command_in_the_documents_parses() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let docs =
+            std::fs::read_dir(root.join("docs")).expect("documents").map(|entry| entry.expect("an entry").path());
+        let mut files: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+        files.extend(["README.md", "docker/prometheus/rules.yaml"].map(|name| root.join(name)));
+        let mut commands = Vec::new();
+        for path in files {
+            let text = std::fs::read_to_string(&path).expect("a document");
+            let found = commands_of(&text).into_iter().map(|command| (path.clone(), command));
+            commands.extend(found);
+        }
+        assert!(commands.len() >= 60, "only {}: {commands:#?}", commands.len());
+        let wrong: Vec<_> =
+            commands.iter().filter_map(|(path, command)| Some((path, command, misspelt(command)?))).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    /// Of text in Markdown, or with code in single backquotes: what begins with the program's name.
+    fn commands_of(text: &str) -> Vec<String> {
+        let (mut found, mut fenced) = (Vec::new(), false);
+        let mut prose = String::new();
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                fenced = !fenced;
+            } else if fenced {
+                let line = line.trim_start().trim_start_matches("$ ");
+                let piped = line.split(" | ").map(str::trim).filter(|part| part.starts_with("tributary "));
+                found.extend(piped.map(str::to_owned));
+            } else {
+                // A command may go on in the next line of its paragraph, which may be a comment.
+                prose += line.trim_start().trim_start_matches("# ");
+                prose.push(if line.trim().is_empty() { '\n' } else { ' ' });
+            }
+        }
+        for paragraph in prose.lines() {
+            found.extend(
+                paragraph
+                    .split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .filter(|code| code.starts_with("tributary "))
+                    .map(str::to_owned),
+            );
+        }
+        found
+    }
+
+    /// What clap has against a command. A word in capitals stands for any value, `…` for whatever belongs there.
+    fn misspelt(command: &str) -> Option<String> {
+        let mut words = shell_words(command);
+        let ends =
+            words.iter().position(|word| word.starts_with('#') || [">", ">>", "&", "&&", "|", "…"].contains(&&**word));
+        let is_cut = ends.is_some_and(|end| words[end] == "…");
+        words.truncate(ends.unwrap_or(words.len()));
+        for word in &mut words {
+            let value = match word.as_str() {
+                "ID" | "LETTER" => "records/0/17",
+                "N" => "7",
+                "TIME" | "DURATION" => "2h",
+                _ => continue,
+            };
+            value.clone_into(word);
+        }
+        let mut cli = key_in_the_environment(Cli::command());
+        let error = cli.try_get_matches_from_mut(&words).err()?;
+        // A group of commands alone, or one whose arguments are left to the sentence around it, is no mistake.
+        let incomplete = [
+            ErrorKind::MissingSubcommand,
+            ErrorKind::MissingRequiredArgument,
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+        ];
+        let asks_for_help = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
+        let named_only = is_cut || words.iter().all(|word| !word.starts_with('-'));
+        let fine = asks_for_help.contains(&error.kind()) || (named_only && incomplete.contains(&error.kind()));
+        (!fine).then(|| error.to_string())
+    }
+
+    /// Words as a shell has them, as far as examples need it: single and double quotes.
+    fn shell_words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for letter in line.chars() {
+            match (quote, letter) {
+                (Some(open), letter) if letter == open => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                (None, ' ') => words.extend(word.take()),
+                (_, letter) => word.get_or_insert_default().push(letter),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn a_misspelt_command_is_found() {
+        let text = "See `tributary lag --wach`, and\n`tributary keys\nlist`.\n\n```sh\ntributary serve --listen 1:2 # x\nzcat a | tributary send - > b\n```\n";
+        let commands = commands_of(text);
+        let all =
+            ["tributary serve --listen 1:2 # x", "tributary send - > b", "tributary lag --wach", "tributary keys list"];
+        assert_eq!(commands, all);
+        assert!(misspelt(&commands[2]).is_some_and(|why| why.contains("--wach")));
+        assert!(misspelt("tributary lagg").is_some() && misspelt("tributary dead-letters replay --reson x").is_some());
+        assert!(misspelt("tributary dead-letters replay 'records/0' --reason x").is_some());
+        for fine in [
+            "tributary lag",
+            "tributary send --help",
+            "tributary dead-letters replay ID --reason 'a b' # c",
+            "tributary batches list --key KEY",
+        ] {
+            assert_eq!(misspelt(fine), None, "{fine}");
         }
     }
 
