@@ -66,6 +66,8 @@ pub struct BatchView {
     pub status: BatchStatus,
     /// Milliseconds since the Unix epoch.
     pub created_at: i64,
+    /// Records that were accepted, whatever became of them since: one that could not be processed (a dead letter) does not
+    /// keep the batch from being `COMPLETE`.
     pub accepted_count: u32,
     pub rejected_count: u32,
     pub total_error_count: u32,
