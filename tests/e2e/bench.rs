@@ -18,7 +18,8 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// A target that accepts everything, after what `before` does with the request's number (from 0).
+/// A target that accepts everything, after what `before` does with the request's number (from 0). Its batches land when
+/// `landing` says so.
 struct Target {
     url: String,
     /// Requests that have come.
@@ -27,6 +28,14 @@ struct Target {
 
 impl Target {
     async fn start<F, R>(before: F) -> Self
+    where
+        F: Fn(u64) -> R + Send + Sync + 'static,
+        R: Future<Output = Option<Response>> + Send + 'static,
+    {
+        Self::with_lake(before, watch::channel(true).1).await
+    }
+
+    async fn with_lake<F, R>(before: F, landing: watch::Receiver<bool>) -> Self
     where
         F: Fn(u64) -> R + Send + Sync + 'static,
         R: Future<Output = Option<Response>> + Send + 'static,
@@ -46,11 +55,16 @@ impl Target {
                 (StatusCode::ACCEPTED, Json(answer)).into_response()
             }
         };
-        let landed = json!({"batchId": "0", "status": "LANDED", "createdAt": 0, "acceptedCount": 1,
-            "rejectedCount": 0, "totalErrorCount": 0});
-        let router = Router::new()
-            .route("/api/v1/ingest", post(accept))
-            .route("/api/v1/ingest/batches/{id}", get(async move || Json(landed.clone())));
+        let batch = async move || {
+            let mut landing = landing.clone();
+            let landed = tokio::time::timeout(Duration::from_millis(100), landing.wait_for(|lands| *lands)).await;
+            let is_landed = landed.is_ok();
+            let status = if is_landed { "LANDED" } else { "LANDING" };
+            Json(json!({"batchId": "0", "status": status, "createdAt": 0, "acceptedCount": 1,
+                "rejectedCount": 0, "totalErrorCount": 0}))
+        };
+        let router =
+            Router::new().route("/api/v1/ingest", post(accept)).route("/api/v1/ingest/batches/{id}", get(batch));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -156,6 +170,47 @@ async fn a_stall_cannot_hide_behind_the_requests_that_it_holds_up() {
     assert!(of("/serviceMs/max") >= 1_000.0 && of("/fromDueMs/max") >= 1_000.0, "{report:#}");
     assert!(of("/fromDueMs/p90") >= 600.0, "{report:#}");
     assert!(of("/serviceMs/p90") <= of("/fromDueMs/p90") / 2.0, "{report:#}");
+}
+
+/// The lake stands still from the start for two of three seconds, and the API does not notice. Samples are taken all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_that_stalls_cannot_choose_its_samples() {
+    let (open, lake) = watch::channel(false);
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let first = Arc::clone(&begun);
+    let target = Target::with_lake(
+        move |n| {
+            if n == 0 {
+                first.notify_one();
+            }
+            async { None }
+        },
+        lake,
+    )
+    .await;
+    tokio::spawn(async move {
+        begun.notified().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        open.send_replace(true);
+        std::future::pending::<()>().await;
+    });
+    let load = ["--rate", "100", "--batch", "1", "--duration", "3s", "--overtime", "1m"];
+    let report = assert_adds_up(&target.bench(&load).await.ok());
+    let of = |pointer: &str| number(&report, pointer);
+    // One in each tenth of a second, twenty of them in the stall.
+    assert_eq!((of("/freshnessMs/count"), of("/notLanded")), (30.0, 0.0), "{report:#}");
+    assert!(of("/freshnessMs/max") >= 1_800.0 && of("/freshnessMs/p50") >= 300.0, "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_land_counts_with_its_waiting_time() {
+    let (_open, lake) = watch::channel(false);
+    let target = Target::with_lake(async |_| None, lake).await;
+    let load = ["--rate", "20", "--batch", "1", "--duration", "1s", "--overtime", "1m", "--landing", "1s"];
+    let report = assert_adds_up(&target.bench(&load).await.ok());
+    let of = |pointer: &str| number(&report, pointer);
+    assert_eq!((of("/freshnessMs/count"), of("/notLanded")), (10.0, 10.0), "{report:#}");
+    assert!(of("/freshnessMs/p50") >= 1_000.0, "{report:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

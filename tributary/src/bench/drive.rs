@@ -2,12 +2,17 @@
 //!
 //! A fixed number of connections takes the requests in their order. While the target keeps up, one is always free when
 //! a request is due. When it does not, requests leave late, and the time that they were late for is part of their
-//! latency: a target that stalls cannot hide it by keeping the load away. Nothing but the connections is held in memory.
+//! latency: a target that stalls cannot hide it by keeping the load away.
+//!
+//! Bodies are made and compressed ahead, by a thread of their own ([`make`]), so that this is nobody's latency. Which batches
+//! are watched until they land is decided by the moments at which requests are due, before anything is known of them: a
+//! lake that stalls cannot choose its samples either.
 
 use super::{
+    make::{self, Made, Making},
     schedule::Schedule,
     tally::Tally,
-    workload::{Body, Workload},
+    workload::Workload,
 };
 use crate::send::client::{Answer, Client, SendError, Try};
 use std::{
@@ -17,15 +22,17 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Batches watched until they have landed, at the same time.
-const WATCHED: usize = 4;
+/// The batch of the first request in each such time is watched until it has landed.
+const SAMPLE: Duration = Duration::from_millis(100);
 /// Timers are no finer: a request that has not left so soon after it was due is not late.
 const TICK: Duration = Duration::from_millis(2);
 /// For requests on the way when the run is ended early.
 const GRACE: Duration = Duration::from_secs(5);
+/// Bodies made before there is a connection for them, at most.
+const MADE_AHEAD: usize = 32;
 
 /// What a run is made of.
 pub struct Plan {
@@ -50,13 +57,14 @@ pub struct Drive {
     plan: Plan,
     tally: Mutex<Tally>,
     begun: Instant,
-    /// The next request's number.
-    next: AtomicU64,
+    /// Requests that were made ahead.
+    made: tokio::sync::Mutex<mpsc::Receiver<Making>>,
+    /// The last [`SAMPLE`], counted from 1, of which a batch is watched.
+    sampled: AtomicU64,
     /// No request begins once this is cancelled.
     stop: CancellationToken,
     /// When requests stopped to begin before all had.
     cut: OnceLock<Duration>,
-    permits: Arc<Semaphore>,
     sample: TaskTracker,
     /// Why no request could succeed.
     fatal: OnceLock<String>,
@@ -82,14 +90,17 @@ impl Drive {
     /// # Errors
     /// See [`Tally::new`].
     pub fn new(plan: Plan, stop: CancellationToken) -> anyhow::Result<Arc<Self>> {
+        let (give, made) = mpsc::channel(plan.connections.min(MADE_AHEAD));
+        let all = plan.schedule.due_before(Duration::MAX).unwrap_or(u64::MAX);
+        tokio::spawn(make::all(plan.workload, plan.clients.clone(), all, give));
         Ok(Arc::new(Self {
             plan,
             tally: Mutex::new(Tally::new()?),
             begun: Instant::now(),
-            next: AtomicU64::new(0),
+            made: tokio::sync::Mutex::new(made),
+            sampled: AtomicU64::new(0),
             stop,
             cut: OnceLock::new(),
-            permits: Arc::new(Semaphore::new(WATCHED)),
             sample: TaskTracker::new(),
             fatal: OnceLock::new(),
         }))
@@ -114,11 +125,9 @@ impl Drive {
         let took = self.begun.elapsed();
         let early = self.stop.is_cancelled();
         loaded.cancel();
+        self.made.lock().await.close();
         self.sample.close();
-        tokio::select! {
-            () = self.sample.wait() => {}
-            () = self.stop.cancelled() => {}
-        }
+        self.sample.wait().await;
         self.outcome(took, early)
     }
 
@@ -133,36 +142,44 @@ impl Drive {
         Ok(Outcome { tally, due, took, early, fatal: self.fatal.get().cloned() })
     }
 
-    /// One connection: takes the next request, makes it, and sends it when it is due, until there is none.
+    /// One connection: takes the next request and sends it when it is due, until there is none.
     async fn send(self: Arc<Self>) {
-        while let Some((n, due)) = self.take() {
-            let body = self.plan.workload.body(n);
-            // Without a rate a request is due when there is a connection for it.
-            let due = due.unwrap_or_else(Instant::now);
+        while let Some(made) = self.take().await {
+            let due = match self.plan.schedule.due(made.n) {
+                Some(after) => self.begun + after,
+                // Without a rate a request is due when there is a connection for it.
+                None => Instant::now(),
+            };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(due) => {}
                 () = self.stop.cancelled() => return self.cut(),
             }
-            self.one(n, due, body).await;
+            self.one(made, due).await;
         }
     }
 
-    /// The next request, and when it is due.
-    fn take(&self) -> Option<(u64, Option<Instant>)> {
-        let elapsed = self.begun.elapsed();
-        let schedule = &self.plan.schedule;
-        let no_rate = schedule.due(0).is_none();
-        let allowed = if no_rate { schedule.duration() } else { schedule.duration() + self.plan.overtime };
+    /// The next request.
+    async fn take(&self) -> Option<Made> {
+        let asked = Instant::now();
+        let taken = tokio::select! {
+            taken = async {
+                let making = self.made.lock().await.recv().await;
+                making?.await.ok().flatten()
+            } => taken,
+            () = self.stop.cancelled() => None,
+        };
+        let (schedule, elapsed) = (&self.plan.schedule, self.begun.elapsed());
+        let due = taken.as_ref().and_then(|made| schedule.due(made.n));
+        let allowed = if schedule.has_rate() { schedule.duration() + self.plan.overtime } else { schedule.duration() };
         if self.stop.is_cancelled() || elapsed >= allowed {
             self.cut();
             return None;
         }
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        if schedule.due_before(Duration::MAX).is_some_and(|all| n >= all) {
-            return None;
-        }
-        Some((n, schedule.due(n).map(|after| self.begun + after)))
+        // A connection was free, and the body was not there.
+        let waited = due.filter(|due| !due.is_zero()).map(|due| (self.begun + due).max(asked).elapsed());
+        self.tally().made_late += u64::from(waited.is_some_and(|waited| waited > TICK));
+        taken
     }
 
     fn cut(&self) {
@@ -170,23 +187,36 @@ impl Drive {
     }
 
     /// One request until its last answer.
-    async fn one(self: &Arc<Self>, n: u64, due: Instant, body: Body) {
-        let Body { lines, identities } = body;
-        let bytes = lines.len() as u64;
+    async fn one(self: &Arc<Self>, made: Made, due: Instant) {
+        let Made { n, body, bytes, identities } = made;
         let workspace = self.plan.workload.workspace(n);
         let Some(client) = self.plan.clients.get(workspace) else { return };
         self.tally().begun += 1;
+        let is_watched = self.is_sampled(n, due);
         let key = format!("bench-{}-{n}", self.plan.nonce);
         let watch = |attempt: &Try<'_>| self.seen(attempt);
         let answer = tokio::select! {
-            answer = client.post(lines, "application/x-ndjson", &key, &watch) => answer,
+            answer = client.post(&body, "application/x-ndjson", &key, &watch) => answer,
             () = self.grace_is_over() => Err(SendError::Stopped),
         };
         let answered = Instant::now();
         self.tally().from_due.add(answered - due);
-        if let Some(batch_id) = self.settle(answer, bytes, identities) {
+        let accepted = self.settle(answer, bytes, identities);
+        if let Some(batch_id) = accepted.filter(|_| is_watched) {
             self.watch(client.clone(), batch_id, answered);
         }
+    }
+
+    /// Whether it is the first that is due in its time.
+    fn is_sampled(&self, n: u64, due: Instant) -> bool {
+        let place = |since: Duration| u64::try_from(since.as_nanos() / SAMPLE.as_nanos()).unwrap_or(u64::MAX);
+        let schedule = &self.plan.schedule;
+        let of = |n: u64| schedule.due(n).map(place);
+        if schedule.has_rate() {
+            return n.checked_sub(1).is_none_or(|before| of(before) != of(n));
+        }
+        let place = place(due.saturating_duration_since(self.begun)).saturating_add(1);
+        self.sampled.fetch_max(place, Ordering::Relaxed) < place
     }
 
     async fn grace_is_over(&self) {
@@ -242,25 +272,24 @@ impl Drive {
         None
     }
 
-    /// Watches a batch until it has landed, unless enough are watched.
+    /// Watches a batch until it has landed, or as long as is allowed: then it counts with the time that it was waited for.
     fn watch(self: &Arc<Self>, client: Client, batch_id: String, accepted: Instant) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
         let run = Arc::clone(self);
         self.sample.spawn(async move {
-            let landed = client.landed(&batch_id, run.plan.landing).await;
-            let took = accepted.elapsed();
+            let landed = tokio::select! {
+                landed = client.landed(&batch_id, run.plan.landing) => landed,
+                () = run.stop.cancelled() => Err(SendError::Stopped),
+            };
             let mut tally = run.tally();
+            tally.freshness.add(accepted.elapsed());
             match landed {
-                Ok(true) => tally.freshness.add(took),
-                Ok(false) => tally.not_landed += 1,
-                Err(SendError::Stopped) => {}
+                Ok(true) => {}
+                Ok(false) | Err(SendError::Stopped) => tally.not_landed += 1,
                 Err(error) => {
                     tally.not_landed += 1;
                     tally.error(&error.to_string());
                 }
             }
-            drop(tally);
-            drop(permit);
         });
     }
 }

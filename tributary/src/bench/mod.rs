@@ -2,14 +2,16 @@
 //!
 //! 1. [`workload`]: request number → records. Deterministic, in constant memory.
 //! 2. [`schedule`]: request number → the moment at which it is due.
-//! 3. [`drive`]: a fixed number of connections sends each when it is due, with the client of `send`.
-//! 4. [`tally`]: what came back, and the times; [`lag`]: how far the lake fell behind.
-//! 5. [`report`]: the whole, for people and scripts.
+//! 3. [`make`]: request number → the bytes to send, ahead of that moment.
+//! 4. [`drive`]: a fixed number of connections sends each when it is due, with the client of `send`.
+//! 5. [`tally`]: what came back, and the times; [`lag`]: how far the lake fell behind.
+//! 6. [`report`]: the whole, for people and scripts.
 //!
 //! Exit codes: 0 every record that was due is accepted, 1 some were not, 2 usage.
 
 mod drive;
 mod lag;
+mod make;
 mod report;
 mod schedule;
 mod tally;
@@ -54,7 +56,7 @@ keep up, records are late, and then not sent: the report says how many. Raise --
 or until lag or freshness is not what you promise; that is what the target can do.
 A workspace for each key: make keys with `tributary keys create --workspace W … --json >> keys.ndjson`, and
 give them as --keys FILE, or as several --key. Every request counts against its key's rate limit, those that
-watch batches too: give keys a limit of their own, or the target --rate-limit 0.
+watch batches until they are in the lake too (ten of them begin in a second): give keys a limit of their own, or the target --rate-limit 0.
 Records stay in the lake: use workspaces that you can do without. A run with the --seed of an earlier one
 sends the same records again, which then change nothing.
 Exit codes: 0 every record that was due is accepted, 1 some were not, 2 usage.";
@@ -235,7 +237,7 @@ async fn show(drive: Arc<Drive>) {
             let tally = drive.tally();
             let (seconds, times) = (begun.elapsed().as_secs_f64(), tally.from_due.percentiles());
             format!(
-                "{seconds:.0} s: {} records accepted, {:.0}/s; from due p50 {:.1} ms, p99 {:.1} ms",
+                "{seconds:.0} s: {} records accepted, {:.0}/s; to the answer p50 {:.1} ms, p99 {:.1} ms",
                 tally.accepted,
                 tally.accepted as f64 / seconds,
                 times.p50,

@@ -37,14 +37,18 @@ pub struct Report {
     pub bytes_per_second: f64,
     /// Records that were due and not accepted.
     pub not_accepted: NotAccepted,
-    /// From the moment a request was due until its last answer, tries and waits in between included.
+    /// From the moment a request was due until its last answer, tries and waits in between included. Without a rate it is due
+    /// when it is sent.
     pub from_due_ms: Percentiles,
     /// From the first byte of a request to its `202`.
     pub service_ms: Percentiles,
-    /// From the `202` to the lake, of a sample of batches.
+    /// From the `202` to the lake, of the first batch in each tenth of a second; those that were not in the lake in time count
+    /// with the time that they were waited for.
     pub freshness_ms: Percentiles,
     /// Batches of that sample not in the lake in time.
     pub not_landed: u64,
+    /// Requests that left late because this program had not made them in time: then the latency is its own, too.
+    pub made_late: u64,
     /// Tries by status.
     pub answers: BTreeMap<String, u64>,
     /// Of the lake; none without `--admin`.
@@ -83,7 +87,7 @@ impl Report {
         let batch = workload.batch as u64;
         let seconds = took.as_secs_f64();
         let per_second = |count: u64| count as f64 / seconds.max(0.001);
-        let Tally { requests, accepted, rejected, given_up, identities, bytes, not_landed, .. } = tally;
+        let Tally { requests, accepted, rejected, given_up, identities, bytes, not_landed, made_late, .. } = tally;
         Self {
             seed: workload.seed,
             seconds,
@@ -100,6 +104,7 @@ impl Report {
             service_ms: tally.service.percentiles(),
             freshness_ms: tally.freshness.percentiles(),
             not_landed,
+            made_late,
             answers: tally.answers,
             lag,
             first_error: tally.first_error.map(|error| plain(&error)),
@@ -118,7 +123,7 @@ impl Report {
         lines.extend(self.shortfall());
         lines.push(String::new());
         let times = [
-            ("from due to answer", &self.from_due_ms),
+            (if self.rate == 0 { "from send to answer" } else { "from due to answer" }, &self.from_due_ms),
             ("request to 202", &self.service_ms),
             ("202 to lake (sample)", &self.freshness_ms),
         ];
@@ -127,7 +132,13 @@ impl Report {
         lines.push(String::new());
         lines.extend(self.lag_line());
         if self.not_landed > 0 {
-            lines.push(format!("{} batches of the sample were not in the lake in time", self.not_landed));
+            lines.push(format!(
+                "{} batches of the sample were not in the lake in time: they count with the time that they were waited for",
+                self.not_landed
+            ));
+        }
+        if self.made_late > 0 {
+            lines.push(format!("{} requests left late because this machine did not make them in time", self.made_late));
         }
         let answers: Vec<String> = self.answers.iter().map(|(name, count)| format!("{name}: {count}")).collect();
         lines.push(format!("answers, every try: {}", answers.join(", ")));

@@ -23,6 +23,11 @@ impl Schedule {
         self.duration
     }
 
+    /// Whether requests have a time at which they are due.
+    pub fn has_rate(&self) -> bool {
+        self.rate > 0
+    }
+
     /// When request `n` (from 0) is due after the start; none without a rate.
     pub fn due(&self, n: u64) -> Option<Duration> {
         if self.rate == 0 {

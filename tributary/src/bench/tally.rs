@@ -63,10 +63,12 @@ pub struct Tally {
     pub from_due: Durations,
     /// From the first byte of a request that was accepted to its `202`.
     pub service: Durations,
-    /// From the `202` until the batch is in the lake, of a sample.
+    /// From the `202` until the batch is in the lake, of a sample; of those not in the lake in time how long that was.
     pub freshness: Durations,
     /// Batches of that sample that were not in the lake in time.
     pub not_landed: u64,
+    /// Requests that left late because their bodies were not made in time.
+    pub made_late: u64,
     /// Requests begun.
     pub begun: u64,
     /// Requests accepted.
@@ -98,6 +100,7 @@ impl Tally {
             service: Durations::new()?,
             freshness: Durations::new()?,
             not_landed: 0,
+            made_late: 0,
             begun: 0,
             requests: 0,
             accepted: 0,

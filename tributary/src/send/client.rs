@@ -79,6 +79,14 @@ pub struct Target {
     pub retry_for: Duration,
 }
 
+/// A body as it goes over the wire.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    bytes: Bytes,
+    /// Its `Content-Encoding`.
+    encoding: Option<&'static str>,
+}
+
 /// How one request of perhaps several ended.
 #[derive(Debug)]
 pub struct Try<'a> {
@@ -155,7 +163,8 @@ impl Client {
             true => (array(batch), "application/json"),
             false => (batch.text.clone(), "application/x-ndjson"),
         };
-        self.post(text, content_type, idempotency_key, &|_| ()).await
+        let body = self.encoded(text).map_err(|error| SendError::Denied(error.to_string()))?;
+        self.post(&body, content_type, idempotency_key, &|_| ()).await
     }
 
     /// Sends a body until there is an answer.
@@ -164,21 +173,20 @@ impl Client {
     /// See [`SendError`].
     pub async fn post(
         &self,
-        text: Vec<u8>,
+        body: &Encoded,
         content_type: &str,
         idempotency_key: &str,
         watch: Watch<'_>,
     ) -> Result<Answer, SendError> {
-        let (body, encoding) = self.encoded(text).map_err(|error| SendError::Denied(error.to_string()))?;
         let request = || {
             let mut request = self.http.post(self.ingest.clone());
-            if let Some(encoding) = encoding {
+            if let Some(encoding) = body.encoding {
                 request = request.header(header::CONTENT_ENCODING, encoding);
             }
             request
                 .header(header::CONTENT_TYPE, content_type)
                 .header("idempotency-key", idempotency_key)
-                .body(body.clone())
+                .body(body.bytes.clone())
         };
         answer(self.until_answered(request, watch).await?)
     }
@@ -290,9 +298,12 @@ impl Client {
         }
     }
 
-    /// The request's body, and its `Content-Encoding`.
-    fn encoded(&self, text: Vec<u8>) -> std::io::Result<(Bytes, Option<&'static str>)> {
-        Ok(match self.compression {
+    /// A body as it goes over the wire to this server.
+    ///
+    /// # Errors
+    /// A compressor's fault.
+    pub fn encoded(&self, text: Vec<u8>) -> std::io::Result<Encoded> {
+        let (bytes, encoding) = match self.compression {
             Compression::Zstd | Compression::Auto => (zstd::encode_all(text.as_slice(), 1)?.into(), Some("zstd")),
             Compression::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -300,7 +311,8 @@ impl Client {
                 (encoder.finish()?.into(), Some("gzip"))
             }
             Compression::None => (text.into(), None),
-        })
+        };
+        Ok(Encoded { bytes, encoding })
     }
 }
 
