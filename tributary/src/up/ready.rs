@@ -21,7 +21,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where processes that are asked leave a note, which nobody reads, and its microseconds of life.
 const BOARD: &str = "ready";
-const NOTE_LIVES: i64 = 10_000_000;
+const NOTE_LIVES: Duration = Duration::from_secs(10);
 
 type Answers = Vec<(String, Result<(), String>)>;
 
@@ -50,7 +50,7 @@ pub fn checks(backends: &Backends, lanes: Option<Lanes>, stopping: CancellationT
             }
             let (log, tables, lake) = futures::join!(
                 answer(ANSWER_WITHIN, log_answers(&*log)),
-                answer(ANSWER_WITHIN, tables_answer(&*state.tables, process, state.world.now_micros())),
+                answer(ANSWER_WITHIN, tables_answer(&*state.tables, process)),
                 async {
                     // Only lanes need the lake.
                     if lanes.is_none() { Ok(()) } else { answer(ANSWER_WITHIN, state.lake.answers()).await }
@@ -82,9 +82,9 @@ async fn log_answers(log: &dyn RecordLog) -> Result<(), LogError> {
 /// Reads and writes, for a full disk stops only writes. On servers the note is the write. Embedded tables keep notes in
 /// memory; there, sweeping what ended before all time takes the way of every write, with its look at the room on the disk
 /// and its sync, and changes nothing.
-async fn tables_answer(tables: &dyn Tables, process: Uuid, now: i64) -> Result<(), TablesError> {
+async fn tables_answer(tables: &dyn Tables, process: Uuid) -> Result<(), TablesError> {
     tables.keys(Some(super::announce::FIRST_WORKSPACE)).await?;
-    tables.exchange(BOARD, process, &[], now, now + NOTE_LIVES).await?;
+    tables.exchange(BOARD, process, &[], NOTE_LIVES).await?;
     tables.expire(i64::MIN).await.map(drop)
 }
 
