@@ -241,3 +241,40 @@ async fn a_batch_with_a_dead_letter_in_its_middle_becomes_whole_by_a_replay() {
     assert_eq!(outcomes().await, 3);
     home.lake(&["check"]).await.ok();
 }
+
+/// 80 MB of text, more than fits into one answer of `up`, chosen by whoever wrote it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_letters_than_an_answer_holds_are_listed_and_discarded_while_up_runs() {
+    let mut home = Home::new();
+    drop(home.start());
+    let log = log_of(&home).await;
+    let append = |offset: i64| {
+        let reason = format!("{} {}", ["too old", "too new"][usize::from(offset % 4 == 0)], "x".repeat(40_000));
+        let letter = DeadLetter { reason, ..letter(0, offset, b"key", b"no record") };
+        let mut value = Vec::new();
+        letter.encode(&mut value);
+        Append { topic: Topic::DeadLetters, partition: 0, key: Bytes::from_static(b"key"), value: value.into() }
+    };
+    for hundred in 0..20 {
+        log.append((hundred * 100..(hundred + 1) * 100).map(append).collect()).await.expect("appended");
+    }
+    drop(log);
+    let up = home.start();
+    let page = home.letters(&["list", "--json", "--limit", "500"]).await.ok();
+    assert_eq!(page.out.lines().count(), 500);
+    let id = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["id"].clone();
+    assert_eq!(page.out.lines().next().map(id), Some("records/0/1999".into()));
+    assert!(page.err.contains("the newest 500 of 2,000 letters"), "{}", page.err);
+    let next = page.err.split("--before ").nth(1).and_then(|rest| rest.split(';').next()).expect("a cursor");
+    let behind = home.letters(&["list", "--json", "--limit", "1", "--before", next]).await.ok();
+    assert_eq!(id(&behind.out), "records/0/1499");
+    let kinds = home.letters(&["list", "--summary", "--json"]).await.ok().json()["reasons"].clone();
+    assert_eq!((&kinds[0]["letters"], &kinds[1]["letters"]), (&1_500.into(), &500.into()), "{kinds}");
+
+    let discard = ["discard", "--every", "--reason", "not ours", "--by", "ann"];
+    let discarded = home.letters(&discard).await.ok();
+    assert_eq!(discarded.out.lines().count(), 1_000, "of the others it is counted what became of them");
+    assert!(discarded.err.contains("2000 discarded, 0 refused; the first 1000 are shown"), "{}", discarded.err);
+    assert_eq!(home.counted(&[]).await, [0, 0, 2_000]);
+    up.until("tributary_dead_letters_open", "topic=\"records\"", 0).await;
+}

@@ -90,8 +90,11 @@ pub async fn handle(
                 continue;
             }
             let Some(state) = register.meet(&frame) else { continue };
-            let id = LetterId::of(&frame);
-            if if named.is_empty() { state.is_some() } else { !named.contains(&id) } {
+            let is_meant = match named.is_empty() {
+                true => state.is_none(),
+                false => named.contains(&LetterId::of(&frame)),
+            };
+            if !is_meant {
                 continue;
             }
             let letter = Letter::of(&frame, examiner.examine(&frame), state);
