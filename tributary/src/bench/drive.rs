@@ -4,7 +4,7 @@
 //! a request is due. When it does not, requests leave late, and the time that they were late for is part of their
 //! latency: a target that stalls cannot hide it by keeping the load away.
 //!
-//! Bodies are made and compressed ahead, by a thread of their own ([`make`]), so that this is nobody's latency. Which batches
+//! Bodies are made and compressed ahead ([`make`]), so that this is nobody's latency. Which batches
 //! are watched until they land is decided by the moments at which requests are due, before anything is known of them: a
 //! lake that stalls cannot choose its samples either.
 
@@ -272,7 +272,7 @@ impl Drive {
         None
     }
 
-    /// Watches a batch until it has landed, or as long as is allowed: then it counts with the time that it was waited for.
+    /// Watches a batch until it has landed, or as long as is allowed: then it counts with that time.
     fn watch(self: &Arc<Self>, client: Client, batch_id: String, accepted: Instant) {
         let run = Arc::clone(self);
         self.sample.spawn(async move {
@@ -280,13 +280,17 @@ impl Drive {
                 landed = client.landed(&batch_id, run.plan.landing) => landed,
                 () = run.stop.cancelled() => Err(SendError::Stopped),
             };
-            let mut tally = run.tally();
-            tally.freshness.add(accepted.elapsed());
+            let (took, mut tally) = (accepted.elapsed(), run.tally());
             match landed {
-                Ok(true) => {}
-                Ok(false) | Err(SendError::Stopped) => tally.not_landed += 1,
-                Err(error) => {
+                Ok(true) => tally.freshness.add(took),
+                Ok(false) | Err(SendError::Stopped) => {
                     tally.not_landed += 1;
+                    tally.freshness.add(took);
+                }
+                Err(error) => {
+                    // However soon that was said.
+                    tally.not_landed += 1;
+                    tally.freshness.add(took.max(run.plan.landing));
                     tally.error(&error.to_string());
                 }
             }
