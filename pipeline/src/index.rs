@@ -1,9 +1,8 @@
 //! The key index as something derived from the lake: brought up to a table, or rebuilt from it.
 //!
 //! **What a lane looks up is all there is.** An entry that is not found makes a second row, so a lane goes by what it found
-//! only when the part was complete at the lane's own table version the whole time ([`Found::complete_to`]
-//! (tributary_backends::tables::Found)). For that to be true, with lanes that are paused anywhere, with two that rebuild, and
-//! with a kill at any line, three things suffice:
+//! only when the part was complete at the lane's own table version the whole time (`Found::complete_to`). For that to be
+//! true, with lanes that are paused anywhere, with two that rebuild, and with a kill at any line, three things suffice:
 //!
 //! * *A watermark is set only by who knows that the part has all up to it*: who has just written an entry for each live row
 //!   ([`refill`]), or what came since a watermark that was there ([`add_since`]), or its own commit on top of the
@@ -19,18 +18,18 @@
 //! fills the part itself. A lane that has looked up, and is paused until the part was dropped ten times over, still knows what
 //! was true of its version; the commit, which is created once, tells whether that one is still the newest.
 //!
-//! A process knows which generation it writes to by its last look (a scan is none, so it may go on beside the work). So it has
-//! one task at a time that writes to a part: a lane's begins
-//! when the one before it has ended (`consumer`), and in a process that runs commands the lanes rest meanwhile.
+//! A process knows which generation it writes to by its last look (a scan is none, so it may go on beside the work). So it
+//! has one task at a time for a part: a lane's begins when the one before it has ended (`consumer`). Commands run in the
+//! process of the lanes only where it is the only one, and those that rebuild have the lanes rest.
 
 use crate::{
     context::Context,
     filter::SeenFilter,
     lake::{KeyRow, Lake, Table},
-    lane_table::TxnNames,
     metrics::Metrics,
     seen_keys::SeenKeys,
     trouble::Trouble,
+    txn_names::TxnNames,
 };
 use std::{collections::BTreeSet, sync::Arc};
 use tributary_backends::tables::{IndexPart, Location, Tables};

@@ -56,6 +56,7 @@ mod small_topics;
 mod sweep;
 mod take;
 mod trouble;
+mod txn_names;
 
 pub use config::Config;
 pub use context::Health;

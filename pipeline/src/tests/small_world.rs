@@ -12,9 +12,9 @@ use crate::{
     index,
     lake::{self, Lake},
     lane::Lane,
-    lane_table::TxnNames,
     metrics::Metrics,
     trouble::{Patience, Trouble},
+    txn_names::TxnNames,
 };
 use bytes::Bytes;
 use std::{
