@@ -232,7 +232,7 @@ async fn row(world: &SmallWorld, log: &dyn RecordLog, id: &str) -> (i64, bool) {
     let (shown, _) = show(log, &id.parse().unwrap()).await.unwrap().expect("it is there");
     let record = shown.letter.contents.record.expect("a record");
     let part = IndexPart { workspace: "w0".to_owned(), lane: 0 };
-    let found = world.tables.lookup(&part, &[record.identity]).await.unwrap()[0].expect("a row");
+    let found = world.tables.lookup(&part, &[record.identity]).await.unwrap().locations[0].expect("a row");
     (found.version, found.digest == record.digest)
 }
 
