@@ -181,11 +181,13 @@ fn seen(rows: &RecordBatch, versions: &[i64], again: impl Iterator<Item = bool>)
     let keys = keys.ok_or_else(|| missing("key"))?;
     let digests = rows.column_by_name("_digest").and_then(|column| column.as_primitive_opt::<Int64Type>());
     let digests = digests.ok_or_else(|| missing("_digest"))?;
-    let one = |(((key, digest), version), again): (((Option<&[u8]>, &i64), &i64), bool)| {
+    let contents = keys.iter().zip(digests.values());
+    let order = versions.iter().zip(again);
+    let seen = contents.zip(order).map(|((key, digest), (version, again))| {
         let key = key.and_then(|key| key.try_into().ok()).ok_or_else(|| missing("key"))?;
         Ok(Seen { identity: Identity(key), digest: *digest, version: *version, again })
-    };
-    keys.iter().zip(digests.values()).zip(versions).zip(again).map(one).collect()
+    });
+    seen.collect()
 }
 
 fn text<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b arrow::array::StringArray, ArrowError> {

@@ -94,7 +94,7 @@ pub struct Wait {
 
 impl Wait {
     /// Sleeps when trying again makes sense; logs the first fault, then at most one a minute of all operations that do the
-    /// same, with how many there were.
+    /// same, with how many there were; the others for whoever wants to see each.
     ///
     /// # Errors
     /// The trouble itself, when it cannot pass.
@@ -104,10 +104,13 @@ impl Wait {
             return Err(trouble);
         }
         self.faults += 1;
-        if let Some(unsaid) = self.said.may_say(self.doing) {
-            let (faults, doing) = (self.faults, self.doing);
-            tracing::warn!(faults, unsaid, "{doing} failed, will try again until it works: {trouble}");
-            self.mentioned = true;
+        let (faults, doing) = (self.faults, self.doing);
+        match self.said.may_say(doing) {
+            Some(unsaid) => {
+                tracing::warn!(faults, unsaid, "{doing} failed, will try again until it works: {trouble}");
+                self.mentioned = true;
+            }
+            None => tracing::debug!(faults, "{doing} failed once more: {trouble}"),
         }
         sleep(self.delays.next().unwrap_or(self.longest)).await;
         Ok(())

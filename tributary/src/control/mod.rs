@@ -169,7 +169,7 @@ pub enum Reply {
     /// Not done yet, but so much of it.
     Progress(u64),
     /// Done.
-    Done(Answer),
+    Done(Box<Answer>),
     /// Not done, and why.
     Failed(String),
 }
@@ -228,7 +228,7 @@ async fn ask_running(stream: UnixStream, request: &Request, progress: Progress<'
         let reply = wire::read(&mut stream).await;
         match reply.context("the running `tributary up` did not answer (did it stop?)")? {
             Reply::Progress(done) => progress(done),
-            Reply::Done(answer) => return Ok(answer),
+            Reply::Done(answer) => return Ok(*answer),
             Reply::Failed(reason) => bail!(reason),
         }
     }

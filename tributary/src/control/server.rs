@@ -86,7 +86,7 @@ async fn answer(stream: UnixStream, state: &State, running: &Running) {
             *told.borrow_and_update()
         };
         let done = tokio::select! {
-            ended = &mut work => break ended.map_or_else(|error| Reply::Failed(format!("{error:#}")), Reply::Done),
+            ended = &mut work => break ended.map_or_else(|error| Reply::Failed(format!("{error:#}")), |done| Reply::Done(Box::new(done))),
             done = changed => done,
         };
         if wire::write(&mut stream, &Reply::Progress(done)).await.is_err() {

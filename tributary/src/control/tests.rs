@@ -115,7 +115,8 @@ fn what_goes_over_the_socket_comes_out_the_same() {
         Answer::Checked(Vec::new()),
         Answer::IndexRebuilt(vec![rebuilt]),
     ];
-    let replies = answers.map(Reply::Done).into_iter().chain([Reply::Failed("two\nlines".to_owned())]);
+    let replies =
+        answers.map(|answer| Reply::Done(Box::new(answer))).into_iter().chain([Reply::Failed("two\nlines".to_owned())]);
     for reply in replies {
         let text = serde_json::to_string(&reply).expect("json");
         assert!(!text.contains('\n'), "{text}");
