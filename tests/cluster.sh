@@ -61,7 +61,7 @@ run --lib -- lake:: tests::exactly_once tests::faults tests::whole "$@"
 # The binary: everything that holds on one machine, and fleets of processes. They wait for sessions and leases that end more
 # than they compute, so many go on at once.
 export TRIBUTARY_TEST_WORLD=cluster
-run --test e2e -- --test-threads=4 "$@"
+run --test e2e -- --test-threads=3 "$@"
 [ -n "$timed" ] && [ $# -eq 0 ] || exit 0
 # These compare seconds, so nothing else goes on meanwhile.
 run --test e2e -- --ignored fleet::lag
