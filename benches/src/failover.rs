@@ -20,10 +20,28 @@ const TARGET_RECOVERY: Duration = Duration::from_secs(15);
 /// Two commits are never exactly as far apart as two others: a lane that was left alone may take so much longer.
 const NOTHING: Duration = Duration::from_millis(300);
 
+/// What the fleet is, has and gets.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Sizes {
+    #[arg(long, default_value_t = 8)]
+    pub lanes: u32,
+    /// Records per second
+    #[arg(long, default_value_t = 1_500)]
+    pub rate: u64,
+    /// Records that the tables of all lanes together have before
+    #[arg(long, default_value_t = 0)]
+    pub keys: u64,
+}
+
 /// Two processes with the lanes; a third joins and leaves; then one of them is killed.
-pub async fn run(input: &Input, binary: &Binary, lanes: u32, rate: u64) -> anyhow::Result<Vec<Row>> {
+pub async fn run(input: &Input, binary: &Binary, sizes: Sizes) -> anyhow::Result<Vec<Row>> {
+    let Sizes { lanes, rate, keys } = sizes;
     let mut fleet = Fleet::start(input, binary, lanes, 2).await?;
-    fleet.send(input, rate).await?;
+    if keys > 0 {
+        progress(&format!("failover: first the {keys} records that the tables have"));
+        fleet.fill(input, keys).await?;
+    }
+    fleet.send(input, keys, rate).await?;
     progress("failover: waiting for all lanes");
     all_at_work(&fleet).await?;
     let usual = Usual::of(&fleet).await?;

@@ -5,6 +5,7 @@ use crate::{
     backends::{Place, Scratch, scratch},
     gaps::Look,
     load::{Load, LoadArgs},
+    report::progress,
     up::{Assignment, Up},
 };
 use anyhow::{Context, ensure};
@@ -24,6 +25,8 @@ use tributary_schemas::identity::{Identity, Lanes};
 
 /// How often the lanes are looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two words about a long wait.
+const SAID_EVERY: Duration = Duration::from_secs(15);
 const BODY_RECORDS: u64 = 50;
 const CONNECTIONS: usize = 16;
 
@@ -32,7 +35,8 @@ const CONNECTIONS: usize = 16;
 pub struct Fleet {
     binary: Binary,
     scratch: Scratch,
-    lanes: Lanes,
+    /// An API key of a workspace in each lane.
+    keys: Vec<String>,
     serve: Up,
     /// Processes with the lanes, with what each was given.
     pub pipelines: Vec<Up>,
@@ -52,8 +56,9 @@ impl Fleet {
         let (begun, looks) = (Instant::now(), Arc::default());
         let log = scratch.place.open_log(lanes, Arc::new(SystemWorld)).await?;
         let watch = tokio::spawn(watch(log, begun, Arc::clone(&looks)));
+        let keys = keys_of_all_lanes(&scratch.place, lanes).await?;
         let binary = binary.clone();
-        let mut fleet = Self { binary, scratch, lanes, serve, pipelines: Vec::new(), begun, looks, watch, load: None };
+        let mut fleet = Self { binary, scratch, keys, serve, pipelines: Vec::new(), begun, looks, watch, load: None };
         for _ in 0..pipelines {
             fleet.join().await?;
         }
@@ -66,12 +71,30 @@ impl Fleet {
         Ok(())
     }
 
-    /// So many records per second, for a workspace in each lane in turns, until the fleet is dropped.
-    pub async fn send(&mut self, input: &Input, rate: u64) -> anyhow::Result<()> {
-        let keys = keys_of_all_lanes(&self.scratch.place, self.lanes).await?;
-        let args = LoadArgs::to(input, self.serve.url()?, keys, u64::MAX / 2);
+    /// So many records, as fast as they are taken, for the same workspaces as below, until all have landed.
+    pub async fn fill(&self, input: &Input, records: u64) -> anyhow::Result<()> {
+        let args = LoadArgs::to(input, self.serve.url()?, self.keys.clone(), records);
+        Load::start(&args).await?.run().await?;
+        let mut said = self.now();
+        loop {
+            let looks = self.looks().await?;
+            let lag = looks.last().map_or(i64::MAX, Look::lag);
+            if lag == 0 {
+                return Ok(());
+            }
+            if self.now() > said + SAID_EVERY {
+                said = self.now();
+                progress(&format!("{lag} records are still to land"));
+            }
+            tokio::time::sleep(LOOK * 10).await;
+        }
+    }
+
+    /// So many records per second, from number `first` on, for a workspace in each lane in turns, until the fleet is dropped.
+    pub async fn send(&mut self, input: &Input, first: u64, rate: u64) -> anyhow::Result<()> {
+        let args = LoadArgs::to(input, self.serve.url()?, self.keys.clone(), u64::MAX / 2);
         let (rate, body_records, connections) = (Some(rate), BODY_RECORDS, CONNECTIONS);
-        let load = Load::start(&LoadArgs { rate, body_records, connections, ..args }).await?;
+        let load = Load::start(&LoadArgs { first, rate, body_records, connections, ..args }).await?;
         self.load = Some(tokio::spawn(async { drop(load.run().await) }));
         Ok(())
     }

@@ -40,7 +40,10 @@ pub struct LoadArgs {
     /// API keys, taken in turns
     #[arg(long, required = true)]
     pub key: Vec<String>,
-    /// Records in all
+    /// Number of the first record
+    #[arg(long, default_value_t = 0)]
+    pub first: u64,
+    /// Number of the one after the last
     #[arg(long)]
     pub records: u64,
     /// In which order
@@ -75,6 +78,7 @@ impl LoadArgs {
             messages: input.messages.clone(),
             url,
             key,
+            first: 0,
             records,
             order: Order::Once,
             body_records: BODY_RECORDS,
@@ -118,6 +122,7 @@ impl Load {
         command.arg("load").arg("--messages").arg(&args.messages).args(["--url", &args.url]);
         command.args(args.key.iter().flat_map(|key| ["--key", key.as_str()]));
         let order = clap::ValueEnum::to_possible_value(&args.order).context("an order without a name")?;
+        command.args(["--first", &args.first.to_string()]);
         command.args(["--records", &args.records.to_string(), "--order", order.get_name()]);
         command.args(["--body-records", &args.body_records.to_string()]);
         command.args(["--connections", &args.connections.to_string()]);
@@ -161,7 +166,7 @@ pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
 
 async fn send(args: Arc<LoadArgs>, messages: Arc<Messages>) -> anyhow::Result<Sent> {
     let client = reqwest::Client::builder().pool_max_idle_per_host(args.connections).build()?;
-    let (next, started) = (Arc::new(atomic::AtomicU64::new(0)), Instant::now());
+    let (next, started) = (Arc::new(atomic::AtomicU64::new(args.first)), Instant::now());
     let connection = |_| {
         let (args, messages, client, next) = (args.clone(), messages.clone(), client.clone(), next.clone());
         tokio::spawn(async move { connection(&args, &messages, &client, &next, started).await })
@@ -196,7 +201,8 @@ async fn connection(
         }
         let last = (first + args.body_records).min(args.records);
         if let Some(rate) = args.rate {
-            tokio::time::sleep_until(started + Duration::from_secs_f64(first as f64 / rate as f64)).await;
+            tokio::time::sleep_until(started + Duration::from_secs_f64((first - args.first) as f64 / rate as f64))
+                .await;
         }
         let body = bytes::Bytes::from(body(args, messages, first, last));
         let begun = Instant::now();

@@ -143,11 +143,8 @@ enum Command {
         input: Input,
         #[command(flatten)]
         binary: Binary,
-        #[arg(long, default_value_t = 8)]
-        lanes: u32,
-        /// Records per second
-        #[arg(long, default_value_t = 1_500)]
-        rate: u64,
+        #[command(flatten)]
+        sizes: failover::Sizes,
     },
     /// The real binary with logs, traces and scrapes, beside one without
     Telemetry {
@@ -215,7 +212,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             whole::idle_halves(&input, &binary, lanes).await?
         }
         Command::Idle { input, binary, .. } => whole::idle(&input, &binary).await?,
-        Command::Failover { input, binary, lanes, rate } => failover::run(&input, &binary, lanes, rate).await?,
+        Command::Failover { input, binary, sizes } => failover::run(&input, &binary, sizes).await?,
         Command::Telemetry { input, binary, sending, rounds: Rounds { rounds } } => {
             telemetry::run(&input, &binary, sending, rounds).await?
         }

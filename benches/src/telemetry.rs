@@ -30,9 +30,23 @@ const SETTLED: Duration = Duration::from_secs(3);
 const WARMED_UP: u64 = 20_000;
 const TARGET_PERCENT: f64 = 2.0;
 
+/// What one of the two does and the other does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Telling {
+    /// Log lines at `info`, as JSON
+    Logs,
+    /// Traces over OTLP
+    Traces,
+    /// A scrape of `/metrics` every 5 s
+    Scrapes,
+}
+
 /// What is sent to each of the two.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Sending {
+    /// Measure only these
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "logs,traces,scrapes")]
+    pub telling: Vec<Telling>,
     /// Records to each in a round
     #[arg(long, default_value_t = 400_000)]
     pub records: u64,
@@ -48,7 +62,7 @@ pub struct Sending {
 pub async fn run(input: &Input, binary: &Binary, sending: Sending, rounds: usize) -> anyhow::Result<Vec<Row>> {
     let (mut told, mut silent, mut ratios) = (Cost::default(), Cost::default(), Vec::new());
     for round in 1..=rounds.max(1) {
-        let (one, other) = pair(input, binary, sending, round % 2 == 0).await?;
+        let (one, other) = pair(input, binary, &sending, round % 2 == 0).await?;
         progress(&format!("telemetry, round {round}: {:.2} and {:.2} CPU-s", one.cpu, other.cpu));
         ratios.push(one.cpu / other.cpu);
         told += one;
@@ -67,16 +81,20 @@ pub async fn run(input: &Input, binary: &Binary, sending: Sending, rounds: usize
 }
 
 /// One of each, side by side: what they took.
-async fn pair(input: &Input, binary: &Binary, sending: Sending, silent_first: bool) -> anyhow::Result<(Cost, Cost)> {
+async fn pair(input: &Input, binary: &Binary, sending: &Sending, silent_first: bool) -> anyhow::Result<(Cost, Cost)> {
     let collector = Collector::start().await?;
     let (told_dir, silent_dir) = (scratch(input)?, scratch(input)?);
-    let told = ["--log", "info", "--otlp", &collector.url];
-    let told = Up::start_as("up", binary, &told_dir.place, &told).await?;
+    let does = |what| sending.telling.contains(&what);
+    let mut flags = vec!["--log", if does(Telling::Logs) { "info" } else { "off" }];
+    if does(Telling::Traces) {
+        flags.extend(["--otlp", &collector.url]);
+    }
+    let told = Up::start_as("up", binary, &told_dir.place, &flags).await?;
     let silent = Up::start_as("up", binary, &silent_dir.place, &["--log", "off"]).await?;
     // Whoever gets its records a moment before the other finds other caches.
     let order = if silent_first { [&silent, &told] } else { [&told, &silent] };
     let load = |up: &Up, records| -> anyhow::Result<LoadArgs> {
-        let Sending { rate, body_records, .. } = sending;
+        let &Sending { rate, body_records, .. } = sending;
         Ok(LoadArgs { rate: Some(rate), body_records, ..LoadArgs::new(input, up, records)? })
     };
     let both = async |records| -> anyhow::Result<()> {
@@ -87,12 +105,12 @@ async fn pair(input: &Input, binary: &Binary, sending: Sending, silent_first: bo
         Ok(())
     };
     both(WARMED_UP).await?;
-    let scraping = told.scraped_every(SCRAPED_EVERY);
+    let scraping = does(Telling::Scrapes).then(|| told.scraped_every(SCRAPED_EVERY));
     let (exported, spans) = (collector.requests(), (Span::start(told.process())?, Span::start(silent.process())?));
     both(sending.records).await?;
     let costs = (spans.0.cost()?, spans.1.cost()?);
-    scraping.abort();
-    ensure!(collector.requests() > exported, "no traces came");
+    scraping.inspect(JoinHandle::abort);
+    ensure!(!does(Telling::Traces) || collector.requests() > exported, "no traces came");
     told.wait(WARMED_UP + sending.records).await?;
     silent.wait(WARMED_UP + sending.records).await?;
     Ok(costs)

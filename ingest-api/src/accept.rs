@@ -99,10 +99,11 @@ async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) ->
     let check = tracing::info_span!(target: trace::TARGET, "check", bytes = body.bytes.len() as i64);
     let prepared = prepare(api, order, body).instrument(check).await?;
     let Prepared { row, messages, response, body_len, held } = prepared;
-    // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
-    let span = tracing::info_span!("batch", batch_id = row.batch_id, workspace = row.workspace);
+    let (batch_id, workspace) = (row.batch_id.clone(), row.workspace.clone());
+    let span = tracing::info_span!(target: trace::TARGET, "batch", batch_id, workspace);
     let durable = async {
-        api.tables.put_batch(row).await?;
+        // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
+        api.tables.put_batch(row).await.map_err(|error| unstored(error, &batch_id, &workspace))?;
         crash::point("accept.after_batch_row");
         let append = tracing::info_span!(
             target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len() as i64
@@ -111,8 +112,7 @@ async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) ->
             Some(by) => api.log.append_by(messages, by),
             None => api.log.append(messages),
         };
-        appending.instrument(append).await?;
-        Ok::<_, Failure>(())
+        appending.instrument(append).await.map_err(|error| unstored(error, &batch_id, &workspace))
     };
     durable.instrument(span).await?;
     drop(held);
@@ -120,6 +120,12 @@ async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) ->
     count(api, &response, body_len);
     api.pressure.took(&order.key.workspace, body_len);
     to_json(&response)
+}
+
+/// Names the batch in what the log says of its failure. Log lines around every batch that is stored would have cost a
+/// hundredth of what small ones take.
+fn unstored(error: impl Into<Failure>, batch_id: &str, workspace: &str) -> Failure {
+    tracing::info_span!("unstored", batch_id, workspace).in_scope(|| error.into())
 }
 
 async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, Failure> {

@@ -4,7 +4,7 @@ use crate::traces::Traces;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use std::io::{self, IsTerminal, Write};
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 use tributary_backends::trace;
 
 /// How much is said on stderr, and in which form.
@@ -37,8 +37,9 @@ const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_de
 /// Starts logging, and traces if there are any; `quiet` commands log only warnings unless told otherwise.
 pub fn start(args: &LoggingArgs, quiet: bool, traces: Option<&Traces>) -> anyhow::Result<()> {
     let wanted = args.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
-    let filter = EnvFilter::try_new(format!("{CHATTY},{}=off,{wanted}", trace::TARGET));
-    let filter = filter.with_context(|| format!("--log {wanted}: not a filter"))?;
+    let filter: Targets = format!("{CHATTY},{}=off,{wanted}", trace::TARGET)
+        .parse()
+        .with_context(|| format!("--log {wanted}: not a level, nor levels by module"))?;
     let colours = io::stderr().is_terminal() && args.log_format == LogFormat::Text;
     let lines = fmt::layer::<Registry>().with_writer(move || OneLine { to: io::stderr(), colours });
     let lines = match args.log_format {
