@@ -94,7 +94,7 @@ struct Prepared {
     held: Reservation,
 }
 
-/// Nothing of it is appended after `by`.
+/// Nothing of it is appended after `by`, nor when the time to stop is nearly over.
 async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) -> Result<Bytes, Failure> {
     let check = tracing::info_span!(target: trace::TARGET, "check", bytes = body.bytes.len() as i64);
     let prepared = prepare(api, order, body).instrument(check).await?;
@@ -108,6 +108,7 @@ async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) ->
         let append = tracing::info_span!(
             target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len() as i64
         );
+        let by = by.into_iter().chain(api.append_by.get().copied()).min();
         let appending = match by {
             Some(by) => api.log.append_by(messages, by),
             None => api.log.append(messages),

@@ -81,8 +81,6 @@ pub struct Timeouts {
     pub min_body_rate: u64,
     /// For the client to take any of an answer that waits for it; default 20 s. Then the connection is closed.
     pub write: Duration,
-    /// For requests in flight when told to stop; default 5 s.
-    pub stop: Duration,
     /// How long a key that was looked up is believed; default 2 s. It is the longest that a revoked key still works.
     pub key_cache: Duration,
 }
@@ -95,7 +93,6 @@ impl Default for Timeouts {
             body_grace: Duration::from_secs(5),
             min_body_rate: 1_024,
             write: Duration::from_secs(20),
-            stop: Duration::from_secs(5),
             key_cache: Duration::from_secs(2),
         }
     }

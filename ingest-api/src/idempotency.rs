@@ -16,9 +16,9 @@ use tributary_schemas::limits::MAX_IDEMPOTENCY_KEY_CHARS;
 pub const HEADER: &str = "idempotency-key";
 /// How often a repeat looks for its twin's answer.
 const POLL: Duration = Duration::from_millis(50);
-/// The part of its lease that a request may take. The rest is for clocks that differ: a repeat may come to another process,
-/// and brokers judge by their own whether a message came in time.
-const LEASE_USED: f64 = 0.9;
+/// The part of the time until a repeat may come that a request may take. The rest is for clocks that differ: a repeat may come
+/// to another process, and brokers judge by their own whether a message came in time.
+pub(crate) const TIME_USED: f64 = 0.9;
 
 /// The keys that the operator was told of, which requests could not give free.
 static SAID: LazyLock<Said> = LazyLock::new(Said::default);
@@ -67,7 +67,7 @@ pub async fn once<W: Future<Output = Result<Bytes, Failure>>>(
 ) -> Result<Bytes, Failure> {
     let by = match take_hold(tables, world, config, &hold).await? {
         Taken::Before(response) => return Ok(response),
-        Taken::Now { since } => since + config.lease.mul_f64(LEASE_USED),
+        Taken::Now { since } => since + config.lease.mul_f64(TIME_USED),
     };
     // Nobody else may hold the key while this goes on.
     let Ok(worked) = timeout_at(by, work(by)).await else {

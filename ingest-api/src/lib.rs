@@ -39,7 +39,7 @@ pub mod view;
 
 pub use config::Config;
 pub use metrics::Metrics;
-pub use server::serve;
+pub use server::{LAST_ANSWERS, serve};
 
 use auth::Gate;
 use budget::Budget;
@@ -51,10 +51,11 @@ use rate::Rates;
 use std::{
     ops::Deref,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
 };
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tributary_backends::{log::RecordLog, tables::Tables, world::World};
 use tributary_schemas::identity::Lanes;
@@ -82,6 +83,10 @@ pub struct Inner {
     pub(crate) leaving: CancellationToken,
     /// Told to stop: new requests are refused and long polls end.
     pub(crate) stopping: CancellationToken,
+    /// Since it was told to stop: by when whatever is still to be appended must have been.
+    pub(crate) append_by: OnceLock<Instant>,
+    /// The time to stop is over: what has no answer yet gets a 503.
+    pub(crate) over: CancellationToken,
     last_created_at: AtomicI64,
 }
 
@@ -123,6 +128,8 @@ impl Api {
             accepting: TaskTracker::new(),
             leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            append_by: OnceLock::new(),
+            over: CancellationToken::new(),
             last_created_at: AtomicI64::new(i64::MIN),
         }))
     }
@@ -131,6 +138,16 @@ impl Api {
     /// one open asks a balancer for another server before this one is gone.
     pub fn leave(&self) {
         self.leaving.cancel();
+    }
+
+    /// It is told to stop; by when it has. That is when nothing of an append that has begun can come to pass any more: then,
+    /// and no sooner, may the sender be told to send again, for what comes late would lie behind a newer version of it.
+    /// What begins to append only now has less time, so that the same holds for it.
+    pub(crate) fn stop(&self) -> Instant {
+        let (told, settles) = (Instant::now(), self.log.settles_within());
+        self.append_by.get_or_init(|| told + settles.mul_f64(idempotency::TIME_USED));
+        self.stopping.cancel();
+        told + settles
     }
 
     /// When a batch was created, in milliseconds: `now`, or later than the batch before if the clock says otherwise, so

@@ -11,7 +11,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,8 +20,12 @@ use tributary_backends::said::Said;
 
 /// Bytes that a connection buffers before its request asks for them: memory that no budget counts.
 const READ_BUFFER: usize = 128 * 1024;
+/// For the answers that go out when the time to stop is over.
+pub const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// Serves the API until `stop`, then answers the requests in flight, at most for the configured time.
+/// Serves the API until `stop`, then answers the requests in flight: as they come out while it may still be known how they
+/// do, the others with a 503. Takes what an append may take
+/// ([`settles_within`](tributary_backends::log::RecordLog::settles_within)) for it at most, and [`LAST_ANSWERS`].
 ///
 /// # Errors
 /// The listener's address cannot be read. Errors of single connections end only those.
@@ -40,8 +44,8 @@ pub async fn serve(api: Api, listener: TcpListener, stop: CancellationToken) -> 
         never = api.pressure.watch(&*api.log, &api.lanes) => match never {},
         never = share::keep(&api, api.config.load.rate_exchange) => match never {},
     }
-    api.stopping.cancel();
-    connections.finish().await;
+    let over_at = api.stop();
+    connections.finish(over_at).await;
     Ok(())
 }
 
@@ -90,19 +94,24 @@ impl Connections {
         }
     }
 
-    /// Waits for what is in flight, within bounds.
-    async fn finish(self) {
+    /// Waits for what is in flight, until `over_at`; then answers what has no answer yet, and cuts off who does not take it
+    /// or has not sent a whole head.
+    async fn finish(self, over_at: Instant) {
         self.running.close();
         self.api.accepting.close();
         let all = async {
             self.running.wait().await;
             self.api.accepting.wait().await;
         };
-        if timeout(self.api.config.timeouts.stop, all).await.is_err() {
-            tracing::warn!(
-                connections = self.running.len(),
-                "requests were still in flight when the time to stop was over"
-            );
+        if timeout_at(over_at, all).await.is_ok() {
+            return;
+        }
+        tracing::warn!(
+            connections = self.running.len(),
+            "requests were still in flight when the time to stop was over: they get 503"
+        );
+        self.api.over.cancel();
+        if timeout(LAST_ANSWERS, self.running.wait()).await.is_err() {
             self.abort.cancel();
             self.running.wait().await;
         }

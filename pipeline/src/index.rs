@@ -25,7 +25,7 @@
 use crate::{
     context::Context,
     filter::SeenFilter,
-    lake::{KeyRow, Lake, Table},
+    lake::{KeyRow, Lake, LiveFile, Table},
     metrics::Metrics,
     seen_keys::SeenKeys,
     trouble::Trouble,
@@ -78,7 +78,7 @@ pub(crate) async fn catch_up(
     loop {
         bring_up(tables, table, part, metrics).await?;
         let (live, version) = (live_rows(table, part.lane), table.version());
-        let Scan { filter, entries, complete_to } = scan(tables, part, live).await?;
+        let Scan { filter, entries, complete_to, .. } = scan(tables, part, live, version).await?;
         let is_complete = complete_to.is_some_and(|to| to >= version);
         if is_complete && entries == live {
             return Ok(filter);
@@ -122,7 +122,17 @@ impl Repair {
 
 /// Live rows in the files of one lane.
 pub(crate) fn live_rows(table: &Table, lane: u32) -> u64 {
-    table.files().iter().filter(|file| file.lane == lane).map(|file| file.rows.saturating_sub(file.deleted)).sum()
+    rows_of(files_of(table, lane))
+}
+
+/// The files of one lane.
+pub(crate) fn files_of(table: &Table, lane: u32) -> impl Iterator<Item = &LiveFile> {
+    table.files().into_iter().filter(move |file| file.lane == lane)
+}
+
+/// Live rows in these files.
+pub(crate) fn rows_of<'f>(files: impl IntoIterator<Item = &'f LiveFile>) -> u64 {
+    files.into_iter().map(|file| file.rows.saturating_sub(file.deleted)).sum()
 }
 
 /// Brings a part from its watermark, and the filter over it from version `known`, to the version that the table has
@@ -170,20 +180,25 @@ pub(crate) struct Scan {
     pub(crate) filter: SeenFilter,
     /// How many there are.
     pub(crate) entries: u64,
+    /// How many of them are not newer than the version for which it was read.
+    pub(crate) old: u64,
     /// Up to which version of the table there are no others.
     pub(crate) complete_to: Option<u64>,
 }
 
-/// Reads a part of which so many entries are expected.
-pub(crate) async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64) -> Result<Scan, Trouble> {
+/// Reads a part that has been brought up to `version`, and of which so many entries are expected.
+pub(crate) async fn scan(tables: &dyn Tables, part: &IndexPart, expected: u64, version: u64) -> Result<Scan, Trouble> {
     let mut filter = SeenFilter::with_capacity(usize::try_from(expected).unwrap_or_default());
-    let mut entries = 0;
+    let (mut entries, mut old) = (0, 0);
     let mut keep = |slice: &[(Identity, Location)]| {
         entries += slice.len() as u64;
-        slice.iter().for_each(|(identity, _)| filter.insert(identity));
+        for (identity, location) in slice {
+            old += u64::from(location.table_version <= version);
+            filter.insert(identity);
+        }
     };
     let complete_to = tables.scan(part, &mut keep).await?;
-    Ok(Scan { filter, entries, complete_to })
+    Ok(Scan { filter, entries, old, complete_to })
 }
 
 /// Drops a part and reads it back from the lake. A crash in between leaves a part without a watermark, which is filled
@@ -196,8 +211,7 @@ async fn rebuild(tables: &dyn Tables, table: &mut Table, part: &IndexPart) -> Re
 
 /// Writes an entry for each live row, file by file, and then the watermark; how many.
 async fn refill(tables: &dyn Tables, table: &Table, part: &IndexPart) -> Result<u64, Trouble> {
-    let mut files: Vec<_> =
-        table.files().into_iter().filter(|file| file.lane == part.lane).map(|file| file.id).collect();
+    let mut files: Vec<_> = files_of(table, part.lane).map(|file| file.id).collect();
     files.sort_unstable();
     let (mut pending, mut written): (Vec<(Identity, Location)>, u64) = (Vec::new(), 0);
     for file in files {

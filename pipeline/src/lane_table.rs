@@ -279,7 +279,8 @@ impl LaneTable {
         }
         // Entries of another owner's rows may have been read.
         self.moved_on(self.table.version()).await?;
-        match self.seen.judge(index::live_rows(&self.table, self.part.lane)).await? {
+        let files: Vec<_> = index::files_of(&self.table, self.part.lane).collect();
+        match self.seen.judge(&files).await? {
             Ended::Well => {}
             Ended::InVain => self.seen = SeenKeys::read(&self.context, &self.table, &self.part),
             Ended::Wrong(reason) => self.repair(Repair::Refill, &reason).await?,

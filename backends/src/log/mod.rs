@@ -136,6 +136,8 @@ pub enum LogError {
     Halted(String),
 }
 
+/// How long whoever stops waits for the disk of a log that no other process appends to.
+const DISK: Duration = Duration::from_secs(3);
 /// Of an append that came after the time that was given to it.
 const TOO_LATE: &str = "the time in which it may be appended is over";
 
@@ -178,6 +180,16 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
             return Err(LogError::Unavailable(TOO_LATE.to_owned()));
         }
         self.append(messages).await
+    }
+
+    /// How long after it has begun nothing of an append comes to pass any more, also when nobody waits for it: whoever is
+    /// told then to append it again, here or elsewhere, comes behind it. No append takes longer. A process that stops waits
+    /// for as long as this, and for nothing longer.
+    ///
+    /// As it is here it does for a log to which one process alone appends: nobody can come before what that one has begun, and
+    /// after its end nothing does. So it is only how long a disk may take until waiting for it is given up.
+    fn settles_within(&self) -> Duration {
+        DISK
     }
 
     /// What the partition holds now.

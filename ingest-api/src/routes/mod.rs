@@ -40,7 +40,8 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Around every request: refuse when stopping, turn a panic into a 500, end the connection when leaving, count.
+/// Around every request: refuse when stopping, answer in any case when that is over, turn a panic into a 500, end the
+/// connection when leaving, count.
 async fn surround(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let _in_flight = Counted::up(&api.metrics.in_flight);
@@ -50,10 +51,15 @@ async fn surround(State(api): State<Api>, request: Request, next: Next) -> Respo
     let mut response = if api.stopping.is_cancelled() {
         Failure::stopping().into_response()
     } else {
-        AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(route, "a request panicked");
-            Failure::internal().closing().into_response()
-        })
+        let answer = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind();
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| {
+                tracing::error!(route, "a request panicked");
+                Failure::internal().closing().into_response()
+            }),
+            () = api.over.cancelled() => Failure::stopping().into_response(),
+        }
     };
     if api.leaving.is_cancelled() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

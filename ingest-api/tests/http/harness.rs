@@ -224,6 +224,10 @@ pub struct Switchable {
     pub waiting: Notify,
     /// By when the last append had to be over.
     pub by: Mutex<Option<Instant>>,
+    /// How long an append takes before it begins.
+    pub takes: Mutex<Duration>,
+    /// What it says that an append takes at most; else what the log behind it says.
+    pub settles: Mutex<Option<Duration>>,
 }
 
 impl Switchable {
@@ -235,7 +239,14 @@ impl Switchable {
             released: Notify::new(),
             waiting: Notify::new(),
             by: Mutex::new(None),
+            takes: Mutex::default(),
+            settles: Mutex::default(),
         }
+    }
+
+    /// From now on this is the longest that an append may take.
+    pub fn settle_within(&self, longest: Duration) {
+        *self.settles.lock().expect("no panic") = Some(longest);
     }
 
     /// Lets appends that wait go on.
@@ -269,7 +280,13 @@ impl RecordLog for Switchable {
             self.waiting.notify_one();
             released.await;
         }
+        let takes = *self.takes.lock().expect("no panic");
+        tokio::time::sleep(takes).await;
         self.inner.append(messages).await
+    }
+
+    fn settles_within(&self) -> Duration {
+        self.settles.lock().expect("no panic").unwrap_or_else(|| self.inner.settles_within())
     }
 
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {

@@ -2,7 +2,13 @@
 
 use crate::harness::{answer, lines, record, record_with, start, start_with};
 use reqwest::StatusCode;
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+/// Much longer than it takes to stop when nothing is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn beyond_the_budget_requests_are_503_and_the_others_get_through() {
@@ -76,6 +82,7 @@ async fn leaving_answers_everybody_and_ends_their_connections() {
 #[tokio::test]
 async fn stopping_answers_what_is_in_flight_and_refuses_the_rest() {
     let mut server = start().await;
+    server.log.settle_within(PATIENCE);
     server.log.held.store(true, Ordering::SeqCst);
     let request = server.ingest("application/x-ndjson", lines(1));
     let in_flight = tokio::spawn(answer(request));
@@ -91,23 +98,56 @@ async fn stopping_answers_what_is_in_flight_and_refuses_the_rest() {
     assert_eq!(server.stored().await.len(), 1);
 }
 
+/// As a broker that is slow: the process stops no sooner than an append may have ended.
+#[tokio::test]
+async fn stopping_waits_for_as_long_as_an_append_may_take() {
+    let mut server = start().await;
+    server.log.settle_within(Duration::from_secs(60));
+    *server.log.takes.lock().expect("no panic") = Duration::from_secs(6);
+    server.log.held.store(true, Ordering::SeqCst);
+    let in_flight = tokio::spawn(answer(server.ingest("application/x-ndjson", lines(1))));
+    server.log.waiting.notified().await;
+    server.stop.cancel();
+    server.log.release();
+    server.stopped().await;
+    assert_eq!(in_flight.await.expect("no panic").status, StatusCode::ACCEPTED);
+    assert_eq!(server.stored().await.len(), 1);
+}
+
+/// Nobody is told to send again while what he sent may still come to pass.
+#[tokio::test]
+async fn what_is_not_stored_when_the_time_to_stop_is_over_gets_503_and_not_sooner() {
+    let mut server = start().await;
+    let settles = Duration::from_millis(500);
+    server.log.settle_within(settles);
+    server.log.held.store(true, Ordering::SeqCst);
+    let stuck = tokio::spawn(answer(server.ingest("application/x-ndjson", lines(1))));
+    server.log.waiting.notified().await;
+    let told = Instant::now();
+    let ((), refused) = tokio::join!(server.stopped(), async {
+        let refused = stuck.await.expect("no panic");
+        assert!(told.elapsed() >= settles, "{:?}", told.elapsed());
+        refused
+    });
+    assert!(told.elapsed() < PATIENCE);
+    assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN"));
+    assert_eq!(refused.json["retryAfter"], 1);
+    assert_eq!(refused.headers["connection"], "close");
+}
+
 #[tokio::test]
 async fn stopping_ends_long_polls_and_does_not_wait_for_ever() {
-    let mut server = start_with(|config| config.timeouts.stop = Duration::from_millis(100)).await;
-    let started = std::time::Instant::now();
+    let mut server = start().await;
+    let started = Instant::now();
     let id = server.post_ndjson(lines(1)).await.json["batchId"].as_str().expect("id").to_owned();
     let poll = server.request(reqwest::Method::GET, &format!("/api/v1/ingest/batches/{id}?wait=LANDED&timeout=60"));
     let poll = tokio::spawn(answer(poll));
     while !server.metrics().contains("tributary_http_requests_in_flight 1\n") {
         tokio::task::yield_now().await;
     }
-    server.log.held.store(true, Ordering::SeqCst);
-    let stuck = tokio::spawn(server.ingest("application/x-ndjson", lines(1)).send());
-    server.log.waiting.notified().await;
     server.stopped().await;
     assert_eq!(poll.await.expect("no panic").json["status"], "LANDING");
-    assert!(started.elapsed() < Duration::from_secs(30), "the poll would have taken 60 s");
-    assert!(stuck.await.expect("no panic").is_err(), "its connection was cut");
+    assert!(started.elapsed() < PATIENCE, "the poll would have taken 60 s");
 }
 
 #[tokio::test]

@@ -67,6 +67,41 @@ async fn slow_senders_keep_nobody_out() {
     drop(slow);
 }
 
+/// Told to stop in the middle of a body: what comes to its end is stored, if there is time for it, and who has not come to it
+/// holds nobody up.
+#[tokio::test]
+async fn a_body_that_is_not_whole_when_the_server_stops_has_as_long_as_an_append() {
+    let mut server = start().await;
+    let settles = Duration::from_secs(3);
+    server.log.settle_within(settles);
+    let body = lines(1);
+    let head = head(&server, &format!("Content-Length: {}\r\n", body.len()));
+    let (mut whole, mut torn) = (connect(&server).await, connect(&server).await);
+    for stream in [&mut whole, &mut torn] {
+        stream.write_all(head.as_bytes()).await.expect("sent");
+    }
+    while !server.metrics().contains("tributary_http_requests_in_flight 2\n") {
+        tokio::task::yield_now().await;
+    }
+    let told = tokio::time::Instant::now();
+    server.stop.cancel();
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    whole.write_all(body.as_bytes()).await.expect("sent");
+    let accepted = rest(&mut whole).await;
+    assert!(accepted.starts_with("HTTP/1.1 202"), "{accepted}");
+    let by = server.log.by.lock().expect("no panic").expect("the server stops");
+    let at_most = tokio::time::Instant::now() + settles;
+    assert!(told < by && by < at_most, "nothing is appended when the time to stop is over");
+    let ((), refused) = tokio::join!(server.stopped(), rest(&mut torn));
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains(r#""error":"SHUTTING_DOWN""#), "{refused}");
+    assert!(refused.to_lowercase().contains("connection: close"), "{refused}");
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    assert_eq!(server.stored().await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_head_that_does_not_end_is_closed() {
     let server = start_with(|config| config.timeouts.header = Duration::from_millis(50)).await;

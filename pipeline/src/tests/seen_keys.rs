@@ -7,15 +7,20 @@ use super::{
 };
 use crate::{
     Config,
-    context::Context,
+    context::{Context, READINGS},
     index,
+    lake::LiveFile,
     lane::Lane,
     seen_keys::{Ended, SeenKeys},
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tributary_backends::{log::Topic, tables::IndexPart};
+use tributary_backends::{
+    log::Topic,
+    tables::{IndexPart, Location},
+};
 use tributary_schemas::identity::{Identity, Lanes};
+use uuid::Uuid;
 
 fn recs(whos: impl IntoIterator<Item = u8>, content: u8) -> Vec<Rec> {
     whos.into_iter().map(|who| Rec { workspace: 0, who, content }).collect()
@@ -76,12 +81,13 @@ async fn a_filter_is_asked_once_it_is_whole() {
     let (come, never) = (Identity([7; 16]), Identity([8; 16]));
     seen.insert(&come);
     assert!(seen.may_contain(&never), "nobody knows");
-    assert_eq!(seen.judge(21).await.unwrap(), Ended::Well, "nothing to judge yet");
+    let files = table.files();
+    assert_eq!(seen.judge(&files).await.unwrap(), Ended::Well, "nothing to judge yet");
     assert!(seen.may_contain(&never));
     fate.hold_scans(false);
     until_read(&seen).await;
     assert!(seen.may_contain(&never), "not before it is judged");
-    assert_eq!(seen.judge(21).await.unwrap(), Ended::Well);
+    assert_eq!(seen.judge(&files).await.unwrap(), Ended::Well);
     assert!(keys.iter().chain([&come]).all(|key| seen.may_contain(key)));
     assert!(!seen.may_contain(&never));
 }
@@ -95,7 +101,9 @@ async fn what_was_read_in_vain_is_not_taken() {
     for live in [19, 20] {
         let (mut seen, table) = reading(&world, &process).await;
         until_read(&seen).await;
-        let wrong = seen.judge(live).await.unwrap();
+        let mut files: Vec<_> = table.files().into_iter().cloned().collect();
+        files[0].deleted += 20 - live;
+        let wrong = seen.judge(&files.iter().collect::<Vec<_>>()).await.unwrap();
         assert_eq!(matches!(wrong, Ended::Wrong(_)), live < 20, "{wrong:?}");
         assert_eq!(seen.may_contain(&never), live < 20);
         // Entries without a watermark, as while somebody fills it.
@@ -106,9 +114,42 @@ async fn what_was_read_in_vain_is_not_taken() {
         let mut seen = SeenKeys::read(&process, &table, &part());
         until_read(&seen).await;
         for _ in 0..2 {
-            assert_eq!(seen.judge(20).await.unwrap(), Ended::InVain);
+            assert_eq!(seen.judge(&table.files()).await.unwrap(), Ended::InVain);
             assert!(seen.may_contain(&never) && seen.is_to_be_judged());
         }
+        world.tables.set_watermark(&part(), table.version()).await.unwrap();
+    }
+}
+
+/// One entry is lost before the reading begins, or none, and a row comes before any is read: a new one, or another version.
+#[tokio::test]
+async fn a_new_key_does_not_stand_in_for_a_lost_one() {
+    let (world, fate) = world().await;
+    let process = process(&world, &fate);
+    for (lost, is_new) in [(0, true), (0, false), (1, true)] {
+        let (_, table) = reading(&world, &process).await;
+        let mut entries = Vec::new();
+        world.tables.scan(&part(), &mut |slice| entries.extend_from_slice(slice)).await.unwrap();
+        world.tables.clear(&part()).await.unwrap();
+        world.tables.upsert(&part(), &entries[lost..]).await.unwrap();
+        world.tables.set_watermark(&part(), table.version()).await.unwrap();
+        let turns = process.readings.acquire_many(READINGS as u32).await.unwrap();
+        let mut seen = SeenKeys::read(&process, &table, &part());
+        let mut files: Vec<_> = table.files().into_iter().cloned().collect();
+        let come = LiveFile { id: Uuid::from_u128(1), rows: 1, deleted: 0, ..files[0].clone() };
+        files[0].deleted += u64::from(!is_new);
+        files.push(come);
+        let key = if is_new { Identity([7; 16]) } else { entries[19].0 };
+        let newer = Location { table_version: table.version() + 1, ..entries[19].1 };
+        world.tables.upsert(&part(), &[(key, newer)]).await.unwrap();
+        drop(turns);
+        until_read(&seen).await;
+        let ended = seen.judge(&files.iter().collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(matches!(ended, Ended::Wrong(_)), lost > 0, "{ended:?}");
+        assert_eq!(ended == Ended::Well, lost == 0, "{ended:?}");
+        // As it was before.
+        world.tables.clear(&part()).await.unwrap();
+        world.tables.upsert(&part(), &entries).await.unwrap();
         world.tables.set_watermark(&part(), table.version()).await.unwrap();
     }
 }

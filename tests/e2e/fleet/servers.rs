@@ -17,6 +17,9 @@ use tokio::sync::watch;
 /// Longer than requests are tried, so that some are given up.
 const OUTAGE: Duration = Duration::from_secs(18);
 
+/// A `serve` that is told to stop, while brokers are slow.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+
 async fn a_moment() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
@@ -55,6 +58,33 @@ async fn outage(mut server: Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_fails_and_comes_back() {
     outage(Server::start("kafka", vec![]).await).await;
+}
+
+/// Told to stop while the brokers hang: who is in flight hears what became of it, whether they go on in time or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stops_while_kafka_hangs_answers_those_in_flight() {
+    let mut server = Server::start("kafka", vec![]).await;
+    let mut fleet = Fleet::on(server.among_others()).await;
+    fleet.also("TRIBUTARY_DRAIN", "0s".to_owned());
+    for (hangs, answered) in [(Duration::from_secs(7), 202), (ENDS_WITHIN, 503)] {
+        let mut serve = fleet.serve().await;
+        let http = fleet.clients([&serve]).remove(0);
+        server.pause();
+        let (answer, (status, took), ()) = tokio::join!(
+            http.ndjson(record("in flight", 1_600_000_000, "{}")),
+            async {
+                a_moment().await;
+                serve.terminate().await
+            },
+            async {
+                tokio::time::sleep(hangs).await;
+                server.resume();
+            },
+        );
+        assert_eq!(answer.status, answered, "{answer:?}");
+        assert_eq!(answer.retry_after.is_some(), answered == 503, "{answer:?}");
+        assert!(status.success() && took < ENDS_WITHIN, "{status:?} after {took:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

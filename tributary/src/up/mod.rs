@@ -35,15 +35,16 @@ const UP_EXAMPLES: &str = "Examples:
   tributary --config /etc/tributary.toml up --log info,tributary_pipeline=debug
 
 The first start creates the workspace `default` and one key, and prints what to paste.
-Ctrl-C or SIGTERM: stops accepting, lands what was accepted, ends within 10 seconds. A second one: at once;
-what was accepted lands at the next start.";
+Ctrl-C or SIGTERM: stops accepting, lands what was accepted, ends within 10 seconds, or 20 while brokers are slow. A second
+one: at once; what was accepted lands at the next start.";
 const SERVE_EXAMPLES: &str = "Examples:
   tributary serve --kafka kafka:9092 --scylla scylla:9042 --lake s3://lake/
   tributary serve --kafka kafka:9092 --scylla scylla:9042 --lake s3://lake/ --listen 0.0.0.0:8080
 
 Any number of these may run, and of `tributary pipeline`, all with the same backends.
 Ctrl-C or SIGTERM: /readyz says no, and all requests are answered for --drain longer, until balancers send no more;
-then what is in flight is answered, and it ends within 10 seconds. A second one: without that wait. A third: at once.";
+then what is in flight is answered, and it ends, at once or, while brokers are slow, within 20 seconds. A second one: without
+that wait. A third: at once.";
 const PIPELINE_EXAMPLES: &str = "Examples:
   tributary pipeline --kafka kafka:9092 --scylla scylla:9042 --lake s3://lake/
 
@@ -51,6 +52,8 @@ Any number of these may run; they divide the lanes among them, and whenever one 
 Ctrl-C or SIGTERM: finishes or abandons the chunks in hand and gives its lanes to the others, ends within
 10 seconds. A second one: at once. Nothing is lost either way.";
 
+/// How long `serve` goes on by default once it is told to stop.
+const DRAIN: &str = "5s";
 /// How long the backends may take to close.
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -76,7 +79,7 @@ pub struct ServeArgs {
     pub api: ApiArgs,
     /// Told to stop, it says so on /readyz and goes on for this long: longer than whoever sends it requests takes to
     /// notice; 0: not at all
-    #[arg(long, env = "TRIBUTARY_DRAIN", value_name = "TIME", default_value = "5s", value_parser = cli::duration)]
+    #[arg(long, env = "TRIBUTARY_DRAIN", value_name = "TIME", default_value = DRAIN, value_parser = cli::duration)]
     pub drain: Duration,
     #[command(flatten)]
     pub process: ProcessArgs,

@@ -22,18 +22,44 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tributary_backends::log::RecordLog;
-use tributary_ingest_api::{Api, admin};
+use tributary_ingest_api::{Api, LAST_ANSWERS, admin};
 use tributary_pipeline::{Holdings, Pipeline, drained};
 
-/// From the signal on: requests in flight are answered, what was accepted lands, the lanes end, the rest ends. Together
-/// they leave a second of the ten that an operator is promised.
-const ANSWERED_BY: Duration = Duration::from_secs(4);
-const LANDED_BY: Duration = Duration::from_secs(7);
-const LANES_ENDED_BY: Duration = Duration::from_millis(8_500);
-const ALL_ENDED_BY: Duration = Duration::from_secs(9);
+/// For the API to end once it has answered all requests.
+const API_ENDS: Duration = Duration::from_millis(500);
+/// Where there is no API the lanes have as much time as one would take that appends to a disk.
+const NO_API: Duration = Duration::from_secs(4);
+/// For what was accepted to land.
+const LANDING: Duration = Duration::from_secs(3);
+/// For the lanes to finish the chunks in hand, and to end.
+const LANES_END: Duration = Duration::from_millis(1_500);
+const REST_ENDS: Duration = Duration::from_millis(500);
 const LANES: &str = "the pipeline";
 /// How often it looks whether everything has landed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// When each step of stopping is over at the latest, from the signal on: requests in flight are answered, what was accepted
+/// lands, the lanes end, the rest ends.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    answered: Duration,
+    landed: Duration,
+    lanes_ended: Duration,
+    all_ended: Duration,
+}
+
+impl Steps {
+    fn after(answered: Duration) -> Self {
+        let landed = answered + LANDING;
+        let lanes_ended = landed + LANES_END;
+        Self { answered, landed, lanes_ended, all_ended: lanes_ended + REST_ENDS }
+    }
+
+    /// Of a process with an API whose appends take so long at most, or of one without.
+    fn of(appends: Option<Duration>) -> Self {
+        Self::after(appends.map_or(NO_API, |longest| longest + LAST_ANSWERS + API_ENDS))
+    }
+}
 
 /// One task, and how to stop it.
 struct Service {
@@ -50,12 +76,14 @@ pub struct Services {
     api: Option<Api>,
     /// Whether what was accepted here lands here, and nowhere else.
     lands_all: bool,
+    steps: Steps,
 }
 
 impl Services {
     /// Starts them.
     pub fn start(role: Role, listeners: Listeners, backends: &Backends) -> anyhow::Result<Self> {
         let (lands_all, stopping) = (role.is_whole(), CancellationToken::new());
+        let steps = Steps::of(role.api.as_ref().map(|_| backends.log.settles_within()));
         let mut registry = Registry::default();
         let (handle, pauses) = pipeline::handle();
         let rest = role.lanes.as_ref().map(|args| args.commit_interval);
@@ -72,22 +100,22 @@ impl Services {
         let mut running = Vec::new();
         if let (Some(api), Some(listener)) = (api.clone(), listeners.api) {
             let serve = |stop| tributary_ingest_api::serve(api, listener, stop);
-            running.push((Service::start("the API", serve), ANSWERED_BY));
+            running.push((Service::start("the API", serve), steps.answered));
         }
         if let Some(lanes) = lanes {
             let supervise = move |stop| pipeline::supervise(move |stop| lanes.clone().run(stop), pauses, stop);
-            running.push((Service::start(LANES, supervise), LANES_ENDED_BY));
+            running.push((Service::start(LANES, supervise), steps.lanes_ended));
         }
         if let Some(data) = &backends.data {
             let here = Running { pipeline: handle, watch: watch.clone(), log: backends.log.clone() };
-            running.push((start_control(backends, data.clone(), here)?, ALL_ENDED_BY));
+            running.push((start_control(backends, data.clone(), here)?, steps.all_ended));
         }
-        running.push((Service::start("the watch over the lag", |stop| watch.run(stop)), ALL_ENDED_BY));
+        running.push((Service::start("the watch over the lag", |stop| watch.run(stop)), steps.all_ended));
         let log = backends.log.clone();
-        running.push((Service::start("the count of dead letters", |stop| open.run(log, stop)), ALL_ENDED_BY));
+        running.push((Service::start("the count of dead letters", |stop| open.run(log, stop)), steps.all_ended));
         let admin = |stop| admin::serve(listeners.admin, registry, ready, stop);
-        running.push((Service::start("the admin listener", admin), ALL_ENDED_BY));
-        Ok(Self { running, stopping, api, lands_all })
+        running.push((Service::start("the admin listener", admin), steps.all_ended));
+        Ok(Self { running, stopping, api, lands_all, steps })
     }
 
     /// Waits for the first task that ends by itself: none may.
@@ -114,7 +142,7 @@ impl Services {
         self.leave();
         for (service, by) in self.running {
             if self.lands_all && service.name == LANES && !service.task.is_finished() {
-                land(log, told + LANDED_BY).await;
+                land(log, told + self.steps.landed).await;
             }
             service.end(told + by).await;
         }
@@ -164,7 +192,7 @@ fn new_pipeline(args: &LaneArgs, backends: &Backends, registry: &mut Registry) -
         landing_deadline: args.landing_deadline,
         commit_interval: args.commit_interval,
         open_tables: args.open_tables as usize,
-        stop_grace: LANES_ENDED_BY - LANDED_BY,
+        stop_grace: LANES_END,
         ..tributary_pipeline::Config::with_memory(args.lane_memory as usize * 1024 * 1024)
     };
     let state = &backends.state;
@@ -175,7 +203,6 @@ fn new_api(args: &ApiArgs, backends: &Backends, registry: &mut Registry) -> Api 
     let mut config = tributary_ingest_api::Config::default();
     config.load.rate_limit = args.rate_limit;
     config.load.max_lag = args.max_lag;
-    config.timeouts.stop = ANSWERED_BY - Duration::from_secs(1);
     let state = &backends.state;
     Api::new(backends.log.clone(), state.tables.clone(), state.world.clone(), backends.lanes, config, registry)
 }
@@ -213,6 +240,32 @@ fn left_behind(why: &dyn Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As it is promised in the help texts; and who deploys it as we show kills nobody before that.
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn it_stops_before_it_is_killed() {
+        use super::super::{CLOSED_WITHIN, DRAIN};
+        use tributary_backends::log::kafka::Options;
+
+        let drain = crate::cli::duration(DRAIN).expect("a duration");
+        let serve = Steps::of(Some(Options::default().settles_within())).all_ended + CLOSED_WITHIN;
+        let pipeline = Steps::of(None).all_ended + CLOSED_WITHIN;
+        assert!(serve <= Duration::from_secs(20), "{serve:?}");
+        let takes = drain + serve.max(pipeline);
+        let kubernetes = "terminationGracePeriodSeconds: ";
+        for (file, setting) in [
+            ("kubernetes/serve.yaml", kubernetes),
+            ("kubernetes/pipeline.yaml", kubernetes),
+            ("compose.yaml", "stop_grace_period: "),
+        ] {
+            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docker").join(file);
+            let text = std::fs::read_to_string(path).expect("a manifest");
+            let granted = text.lines().find_map(|line| line.trim().strip_prefix(setting)).expect(setting);
+            let granted = Duration::from_secs(granted.trim_end_matches('s').parse().expect("seconds"));
+            assert!(takes < granted, "{file}: it may take {takes:?}, and has {granted:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_task_that_panics_is_told_apart_from_one_that_fails() {

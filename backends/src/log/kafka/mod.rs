@@ -229,6 +229,10 @@ impl RecordLog for KafkaLog {
         self.append_within(messages, Some(by)).await
     }
 
+    fn settles_within(&self) -> Duration {
+        self.0.kafka.options.settles_within()
+    }
+
     async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
         self.check(topic, partition)?;
         let kafka = self.0.kafka.clone();

@@ -1,6 +1,6 @@
 //! What can be chosen about the log on Kafka.
 
-use super::RegistryUrl;
+use super::{RegistryUrl, void::MARGIN};
 use crate::{
     log::{LogError, Topic},
     world::{SystemWorld, World},
@@ -43,7 +43,7 @@ pub struct Options {
     /// Bytes of messages, counted with 256 bytes each for bookkeeping, that may wait for the brokers' acknowledgement.
     /// Default 32 MiB. Beyond it an append fails with [`LogError::Unavailable`] after [`Self::queue_wait`].
     pub queue_bytes: usize,
-    /// How long an append waits for room in the queue. Default 500 ms, which evens out bursts.
+    /// How long an append waits for room in the queue, of the time that it has. Default 500 ms, which evens out bursts.
     pub queue_wait: Duration,
     /// How long an append is tried before it is void, after which it fails with [`LogError::Unavailable`]. Default 10 s,
     /// which outlives most changes of a partition's leader; a sender whose request took part in it is told soon after.
@@ -102,6 +102,11 @@ impl Default for Options {
 const MOST_SMALL: u32 = 16;
 
 impl Options {
+    /// How long after it has begun nothing of an append comes to pass any more: until it is void by the clock of any broker.
+    pub fn settles_within(&self) -> Duration {
+        self.append_timeout + MARGIN
+    }
+
     /// Number of partitions of `topic`.
     pub(super) fn partitions(&self, topic: Topic) -> u32 {
         match topic {

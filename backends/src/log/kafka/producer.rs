@@ -30,7 +30,7 @@ use std::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 /// How long the brokers may take to say who leads.
@@ -66,18 +66,20 @@ impl Producer {
         Ok(Self { options: options.clone(), reports: reports.clone(), topics, headers, room, clocks, native })
     }
 
-    /// Appends all, none of it after `by`; their offsets. Fails only when nothing of it can be appended any more.
+    /// Appends all, none of it after `by`; their offsets. Fails only when nothing of it can be appended any more, and takes no
+    /// longer than [`Options::settles_within`], whatever librdkafka does.
     pub(super) async fn append(&self, messages: Vec<Append>, by: Option<Instant>) -> Result<Vec<i64>, LogError> {
         for message in &messages {
             self.check_size(message)?;
         }
+        let given_up_at = by.into_iter().fold(Instant::now() + self.options.append_timeout, Instant::min);
         // By our own clock the first messages to a broker may be void from the start. Then they are known to be, and by the
         // second time so is its clock.
         let unknown = messages.iter().any(|message| !self.clocks.knows(message.topic, message.partition));
         let again = unknown.then(|| messages.clone());
         let trace = TraceParent::current();
-        let outcome = match (self.append_once(messages, by, trace.as_ref()).await, again) {
-            (Err(Failed::Late), Some(again)) => self.append_once(again, by, trace.as_ref()).await,
+        let outcome = match (self.append_once(messages, given_up_at, trace.as_ref()).await, again) {
+            (Err(Failed::Late), Some(again)) => self.append_once(again, given_up_at, trace.as_ref()).await,
             (outcome, _) => outcome,
         };
         outcome.map_err(LogError::from)
@@ -86,32 +88,33 @@ impl Producer {
     async fn append_once(
         &self,
         messages: Vec<Append>,
-        by: Option<Instant>,
+        given_up_at: Instant,
         trace: Option<&TraceParent>,
     ) -> Result<Vec<i64>, Failed> {
-        let room = self.room(&messages).await?;
+        let room = self.room(&messages, given_up_at).await?;
         let (call, answer) = Call::new(messages, room);
         let native = self.native.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = Instant::now();
-        let given_up_at = by.into_iter().fold(now + self.options.append_timeout, Instant::min);
-        if given_up_at <= now {
+        if given_up_at <= Instant::now() {
             return Err(LogError::Unavailable(TOO_LATE.to_owned()).into());
         }
         let sent = self.send(&native, &call, given_up_at, trace);
         // Those that are under way hold it.
         drop(call);
-        let (outcome, under_way) = match sent {
-            Ok(()) => {
-                let gone = |_| Err(LogError::Unavailable("the producer is gone".to_owned()).into());
-                (answer.await.unwrap_or_else(gone), true)
-            }
-            Err((error, index)) => (Err(error.into()), index > 0),
+        let unavailable = |reason: &str| Err(LogError::Unavailable(reason.to_owned()).into());
+        let (void_at, under_way) = (given_up_at + void::MARGIN, !matches!(sent, Err((_, 0))));
+        let outcome = match sent {
+            Ok(()) => match timeout_at(void_at, answer).await {
+                Ok(answer) => answer.unwrap_or_else(|_| unavailable("the producer is gone")),
+                // librdkafka looks at its clock once a second. What it still says is heard by nobody.
+                Err(_) => unavailable("the brokers have not acknowledged it in time"),
+            },
+            Err((error, _)) => Err(error.into()),
         };
         if outcome.is_err() {
             self.replace_if_dead(&native);
         }
         if under_way && matches!(outcome, Err(Failed::Log(LogError::Unavailable(_)))) {
-            sleep_until(given_up_at + void::MARGIN).await;
+            sleep_until(void_at).await;
         }
         outcome
     }
@@ -180,11 +183,11 @@ impl Producer {
     }
 
     /// A share of the queue for `messages`; more than the whole queue takes all of it, alone.
-    async fn room(&self, messages: &[Append]) -> Result<OwnedSemaphorePermit, LogError> {
+    async fn room(&self, messages: &[Append], given_up_at: Instant) -> Result<OwnedSemaphorePermit, LogError> {
         let most = self.options.queue_bytes.min(u32::MAX as usize);
         let bytes: usize = messages.iter().map(|m| m.key.len() + m.value.len() + OVERHEAD).sum();
         let room = self.room.clone().acquire_many_owned(bytes.min(most) as u32);
-        match tokio::time::timeout(self.options.queue_wait, room).await {
+        match timeout_at(given_up_at.min(Instant::now() + self.options.queue_wait), room).await {
             Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) => Err(LogError::Halted("the log is closed".to_owned())),
             Err(_) => {
@@ -290,6 +293,9 @@ mod tests {
         assert!(reason.contains("3000 bytes wait"), "{reason}");
         let Err(LogError::Unavailable(reason)) = first.await.unwrap() else { panic!("nobody can have acknowledged") };
         assert!(reason.contains("in time"), "{reason}");
-        assert_eq!(producer.room.available_permits(), 3_000);
+        // Its share is held until librdkafka has given its messages up.
+        while producer.room.available_permits() < 3_000 {
+            tokio::task::yield_now().await;
+        }
     }
 }
