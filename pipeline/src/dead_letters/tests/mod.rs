@@ -15,6 +15,7 @@ use tributary_backends::{
 };
 use tributary_schemas::identity::Lanes;
 
+mod listing;
 mod many;
 mod replay;
 mod versions;
@@ -64,13 +65,13 @@ async fn act_on(world: &SmallWorld, log: &dyn RecordLog, ids: &[&str], how: &Han
     let ids: Vec<LetterId> = ids.iter().map(|id| id.parse().unwrap()).collect();
     let mut fates = Vec::new();
     let mut tell = |_: &Letter, fate| fates.push(fate);
-    let missing = handle((log, &*world.tables, &SystemWorld), &ids, &|_| true, how, &mut tell).await?;
+    let missing = handle((log, &*world.tables, &SystemWorld), &ids, &Filter::default(), how, &mut tell).await?;
     assert_eq!(missing, None);
     Ok(fates)
 }
 
 async fn listed(log: &dyn RecordLog, limit: usize, before: Option<Cursor>) -> Listing {
-    list(log, &Bounds { handled: true, limit, before }, &|_| true).await.unwrap()
+    list(log, &Bounds { handled: true, limit, before }, &Filter::default()).await.unwrap()
 }
 
 /// All there are, in the order in which they were put aside.
