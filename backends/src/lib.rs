@@ -12,6 +12,8 @@ pub mod certificate;
 pub mod crash;
 pub mod data_dir;
 pub mod disk;
+#[cfg(any(test, feature = "conformance"))]
+pub mod lines;
 pub mod log;
 pub mod memory;
 pub mod said;

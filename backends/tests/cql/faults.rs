@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    span::{Attributes, Id, Record},
+use tracing::Level;
+use tributary_backends::{
+    lines::Lines,
+    tables::{Hold, IndexPart, Location, Reservation, Tables, TablesError, cql::Options},
 };
-use tributary_backends::tables::{Hold, IndexPart, Location, Reservation, Tables, TablesError, cql::Options};
 use tributary_schemas::identity::Identity;
 use uuid::Uuid;
 
@@ -220,26 +220,6 @@ async fn an_index_that_is_dropped_comes_back_empty() {
     assert_eq!(found.locations, [Some(entries(3)[0].1)], "a lower table version than before");
 }
 
-/// Counts errors in a log.
-#[derive(Clone, Default)]
-struct Errors(Arc<AtomicUsize>);
-
-impl Subscriber for Errors {
-    fn enabled(&self, about: &Metadata<'_>) -> bool {
-        *about.level() == Level::ERROR
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 /// The user may read and write, and no more: each call finds that the index is gone, and that it cannot be made again.
 /// On one thread, whose log is looked at.
 #[tokio::test]
@@ -264,13 +244,13 @@ async fn an_index_that_cannot_be_made_again_is_said_once() {
     let tables = open(&login("worker")).await;
     tables.set_watermark(&part(0), 7).await.unwrap();
     tell(format!("DROP KEYSPACE {}_index", keyspace.name)).await;
-    let errors = Errors::default();
+    let errors = Lines::down_to(Level::ERROR);
     let log = tracing::subscriber::set_default(errors.clone());
     for _ in 0..5 {
         let failed = tables.watermark(&part(0)).await.unwrap_err();
         assert!(matches!(&failed, TablesError::Unavailable(why) if why.contains("grant it")), "{failed:?}");
     }
     drop(log);
-    assert_eq!(errors.0.load(Ordering::Relaxed), 1);
+    assert_eq!(errors.count(), 1);
     drop((tables, keyspace));
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
-    log::{Append, Change, FetchLimit, LogError, Member, Message, RecordLog, Topic, Watermarks, embedded as log},
+    log::{Append, Change, FetchLimit, LogError, Message, RecordLog, Topic, embedded as log, stand_in::StandIn},
     tables::{Permission, Tables, embedded as tables},
     world::SystemWorld,
 };
@@ -257,18 +257,14 @@ impl Switchable {
 }
 
 #[async_trait]
-impl RecordLog for Switchable {
-    fn id(&self) -> &str {
-        self.inner.id()
-    }
-
-    fn partitions(&self, topic: Topic) -> u32 {
-        self.inner.partitions(topic)
+impl StandIn for Switchable {
+    fn behind(&self) -> &dyn RecordLog {
+        &*self.inner
     }
 
     async fn append_by(&self, messages: Vec<Append>, by: Instant) -> Result<Vec<i64>, LogError> {
         *self.by.lock().expect("no panic") = Some(by);
-        self.append(messages).await
+        StandIn::append(self, messages).await
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
@@ -287,27 +283,6 @@ impl RecordLog for Switchable {
 
     fn settles_within(&self) -> Duration {
         self.settles.lock().expect("no panic").unwrap_or_else(|| self.inner.settles_within())
-    }
-
-    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
-        self.inner.watermarks(topic, partition).await
-    }
-
-    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
-        self.inner.committed(group, topic, partition).await
-    }
-
-    async fn look(
-        &self,
-        topic: Topic,
-        places: &[(u32, i64)],
-        limit: FetchLimit,
-    ) -> Result<Vec<Vec<Message>>, LogError> {
-        self.inner.look(topic, places, limit).await
-    }
-
-    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
-        self.inner.join(group, topic).await
     }
 }
 

@@ -1,11 +1,14 @@
-//! What a letter's bytes say to this version of the program, with the registry as it is now. Pure.
+//! What a letter's bytes say to this version of the program, with the registry as it is now.
 
-use super::{DeadLetter, TEXT, cut};
+use super::{
+    DeadLetter, TEXT, cut,
+    walk::{MOST_UNKNOWN, unknown_id},
+};
 use crate::{chunk::RawChunk, dedup::Seen, normalize::normalize, pipeline::GROUPS};
 use arrow::{array::AsArray, datatypes::Int64Type, record_batch::RecordBatch};
 use bytes::Bytes;
-use std::sync::Arc;
-use tributary_backends::log::{Message, Topic};
+use std::{collections::BTreeSet, sync::Arc};
+use tributary_backends::log::{LogError, Message, RecordLog, Topic};
 use tributary_schemas::frame::{Attachment, BatchEvent, Frame, RecordDecoder, Reject, SchemaIds, workspace_of};
 
 /// What a letter's bytes say.
@@ -30,17 +33,30 @@ impl Contents {
 }
 
 /// Reads letters as the pipeline would read them.
-pub(super) struct Examiner {
+pub(super) struct Examiner<'l> {
+    log: &'l dyn RecordLog,
     ids: Arc<dyn SchemaIds>,
     records: RecordDecoder,
+    /// Ids that were asked for.
+    asked: BTreeSet<u32>,
 }
 
-impl Examiner {
-    pub(super) fn new(ids: Arc<dyn SchemaIds>) -> Self {
-        Self { records: RecordDecoder::with_ids(ids.clone()), ids }
+impl<'l> Examiner<'l> {
+    pub(super) fn new(log: &'l dyn RecordLog) -> Self {
+        let ids = log.schema_ids();
+        Self { log, records: RecordDecoder::with_ids(ids.clone()), ids, asked: BTreeSet::new() }
     }
 
-    pub(super) fn examine(&mut self, letter: &DeadLetter) -> Contents {
+    /// Asks the registry where need be: it may know more now than when the letter was put aside, or than this process did.
+    pub(super) async fn examine(&mut self, letter: &DeadLetter) -> Result<Contents, LogError> {
+        let unknown = unknown_id(&letter.payload, &*self.ids).filter(|_| self.asked.len() < MOST_UNKNOWN);
+        if let Some(id) = unknown.filter(|id| self.asked.insert(*id)) {
+            self.log.learn_schemas(&[id]).await?;
+        }
+        Ok(self.contents(letter))
+    }
+
+    fn contents(&mut self, letter: &DeadLetter) -> Contents {
         let Some(topic) = topic_of(letter) else {
             return Contents::faulty(letter, "nothing is read from a topic of this name".to_owned());
         };

@@ -13,17 +13,17 @@
 //! operator: who insists has the record sent as a new version.
 
 use super::{
-    Action, Deed, Letter, LetterId, again,
+    Action, Deed, Filter, Letter, LetterId, again,
     examine::{Examiner, topic_of},
     register::Register,
-    walk::Walk,
+    walk::Places,
 };
 use crate::{
     context::{keyed, placed},
     trouble::Trouble,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use tributary_backends::{
     crash,
     log::{Append, RecordLog, Topic},
@@ -60,10 +60,10 @@ pub enum Fate {
     Refused(String),
 }
 
-/// A letter that is meant, and its frame.
-type Meant = (Letter, DeadLetter);
+/// A letter that is meant, its frame, and what was done about it last.
+type Meant = (Letter, DeadLetter, Option<Action>);
 
-/// Replays or discards what `takes` takes: of those that are `named`, or if none are, of all that are open. What becomes
+/// Replays or discards what the filter takes: of those that are `named`, or if none are, of all that are open. What becomes
 /// of each is told as soon as it is known. When one that is named is not there, nothing is done, and it is returned.
 ///
 /// # Errors
@@ -71,38 +71,28 @@ type Meant = (Letter, DeadLetter);
 pub async fn handle(
     backends: (&dyn RecordLog, &dyn Tables, &dyn World),
     named: &[LetterId],
-    takes: &(dyn Fn(&Letter) -> bool + Send + Sync),
+    filter: &Filter,
     how: &Handling,
     tell: &mut (dyn FnMut(&Letter, Fate) + Send),
 ) -> Result<Option<LetterId>, Trouble> {
     let (log, ..) = backends;
-    let mut register = Register::read(log, named.iter().cloned()).await?;
+    let mut examiner = Examiner::new(log);
+    let register = Register::read(log, &mut examiner, named, filter).await?;
     if let Some(missing) = register.missing() {
         return Ok(Some(missing.clone()));
     }
-    let named: HashSet<_> = named.iter().collect();
-    let mut examiner = Examiner::new(log.schema_ids());
-    let mut walk = Walk::new(log);
-    while let Some(frames) = walk.next().await? {
-        let mut meant = Vec::new();
+    let handled = register.meant().filter(|(_, known)| !named.is_empty() && known.state.is_some());
+    let actions = register.actions(log, &handled.map(|(key, _)| key).collect()).await?;
+    let meant = register.meant().filter(|(_, known)| !named.is_empty() || known.state.is_none());
+    let mut places = Places::new(log, meant.map(|(_, known)| known.place()));
+    while let Some(frames) = places.next().await? {
+        let mut meant = Vec::with_capacity(frames.len());
         for (_, frame) in frames {
-            if Action::of(&frame).is_some() {
-                continue;
-            }
-            let Some(state) = register.meet(&frame) else { continue };
-            let is_meant = match named.is_empty() {
-                true => state.is_none(),
-                false => named.contains(&LetterId::of(&frame)),
-            };
-            if !is_meant {
-                continue;
-            }
-            let letter = Letter::of(&frame, examiner.examine(&frame), state);
-            if takes(&letter) {
-                meant.push((letter, frame));
-            }
+            let key = register.key(&frame);
+            let letter = Letter::of(&frame, examiner.examine(&frame).await?, register.state(key));
+            meant.push((letter, frame, actions.get(&key).and_then(|actions| actions.last()).cloned()));
         }
-        page(backends, &register, meant, how, tell).await?;
+        page(backends, meant, how, tell).await?;
     }
     Ok(None)
 }
@@ -110,7 +100,6 @@ pub async fn handle(
 /// Does it with the letters of one page.
 async fn page(
     (log, tables, world): (&dyn RecordLog, &dyn Tables, &dyn World),
-    register: &Register,
     meant: Vec<Meant>,
     how: &Handling,
     tell: &mut (dyn FnMut(&Letter, Fate) + Send),
@@ -120,9 +109,9 @@ async fn page(
         Deed::Discarded => HashMap::new(),
     };
     let (mut open, mut bytes) = (Vec::new(), Vec::new());
-    for (place, (letter, frame)) in meant.into_iter().enumerate() {
+    for (place, (letter, frame, done)) in meant.into_iter().enumerate() {
         let newer = newer.get(&place).copied();
-        match settled(&letter, newer, register.actions(&letter.id), log, how) {
+        match settled(&letter, newer, done, log, how) {
             Some(fate) => tell(&letter, fate),
             None => {
                 bytes.extend((how.deed == Deed::Replayed).then(|| replayed(&frame, newer.is_some())).flatten());
@@ -163,19 +152,22 @@ fn replayed(frame: &DeadLetter, as_new: bool) -> Option<Append> {
     Some(Append { topic, partition: frame.partition, key, value: frame.payload.clone().into() })
 }
 
-/// What is known of a letter's fate before anything is done.
+/// What is known of a letter's fate before anything is done; `done`: what was done about it before.
 fn settled(
     letter: &Letter,
     newer: Option<i64>,
-    actions: &[Action],
+    done: Option<Action>,
     log: &dyn RecordLog,
     how: &Handling,
 ) -> Option<Fate> {
-    if let Some(done) = actions.last() {
+    if let Some(done) = done {
         return Some(match done.deed == how.deed {
-            true => Fate::Already(done.clone()),
+            true => Fate::Already(done),
             false => Fate::Refused(format!("it was {} by {}: {}", done.deed.name(), done.by, done.reason)),
         });
+    }
+    if let Some(deed) = letter.state {
+        return Some(Fate::Refused(format!("it was {}, and the log has dropped by whom", deed.name())));
     }
     let refused = (how.deed == Deed::Replayed).then(|| refusal(letter, newer, log, how)).flatten();
     match refused {
@@ -206,7 +198,7 @@ fn has_partition(log: &dyn RecordLog, id: &LetterId) -> bool {
 /// Of letters whose record has a newer version in the lake, by their places: that version.
 async fn newer(log: &dyn RecordLog, tables: &dyn Tables, meant: &[Meant]) -> Result<HashMap<usize, i64>, Trouble> {
     let mut parts: BTreeMap<(&str, u32), Vec<_>> = BTreeMap::new();
-    for (place, (letter, _)) in meant.iter().enumerate() {
+    for (place, (letter, ..)) in meant.iter().enumerate() {
         let record = letter.contents.record.filter(|_| letter.state.is_none() && has_partition(log, &letter.id));
         if let (Some(record), Some(workspace)) = (record, &letter.contents.workspace) {
             parts.entry((workspace, letter.id.partition)).or_default().push((place, record));

@@ -1,26 +1,22 @@
 //! Letters for those who look: the newest first, and how many there are.
 
 use super::{
-    Action, Deed, Letter, LetterId, cut,
+    Action, Deed, Filter, Letter, LetterId,
     examine::Examiner,
     register::Register,
-    walk::{Place, Walk},
+    summary::{Summary, Tally},
+    walk::{Place, Places},
 };
 use crate::trouble::Trouble;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     str::FromStr,
 };
 use tributary_backends::log::RecordLog;
 use tributary_schemas::frame::DeadLetter;
-
-/// Reasons that are told apart while counting, and those that are told.
-const REASONS: usize = 1_000;
-const TOLD: usize = 20;
-/// Longest reason by which letters are counted, in characters.
-const REASON: usize = 200;
 
 /// How much to list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,111 +91,48 @@ pub struct Listing {
     pub summary: Summary,
 }
 
-/// How many letters there are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Summary {
-    /// That nothing was done about.
-    pub open: u64,
-    /// Whose bytes went back to where they came from.
-    pub replayed: u64,
-    /// About which nothing more will be done.
-    pub discarded: u64,
-    /// The open ones by why they were put aside, the most first; at most twenty.
-    pub reasons: Vec<Count>,
-    /// Open ones that are in none of these.
-    pub other_reasons: u64,
-}
-
-/// Open letters of one kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Count {
-    pub topic: String,
-    pub stage: String,
-    /// Its first 200 characters.
-    pub reason: String,
-    pub letters: u64,
-}
-
-/// Counts in bounded memory.
-#[derive(Default)]
-struct Tally {
-    summary: Summary,
-    reasons: HashMap<(String, String, String), u64>,
-}
-
-impl Tally {
-    fn add(&mut self, letter: &Letter) {
-        match letter.state {
-            Some(Deed::Replayed) => self.summary.replayed += 1,
-            Some(Deed::Discarded) => self.summary.discarded += 1,
-            None => {
-                self.summary.open += 1;
-                let kind = (letter.id.topic.clone(), cut(&letter.stage, REASON), cut(&letter.reason, REASON));
-                if self.reasons.len() < REASONS || self.reasons.contains_key(&kind) {
-                    *self.reasons.entry(kind).or_default() += 1;
-                }
-            }
-        }
-    }
-
-    fn end(self) -> Summary {
-        let count = |((topic, stage, reason), letters)| Count { topic, stage, reason, letters };
-        let mut reasons: Vec<_> = self.reasons.into_iter().map(count).collect();
-        reasons.sort_by(|a, b| {
-            b.letters
-                .cmp(&a.letters)
-                .then_with(|| (&a.topic, &a.stage, &a.reason).cmp(&(&b.topic, &b.stage, &b.reason)))
-        });
-        reasons.truncate(TOLD);
-        let told: u64 = reasons.iter().map(|kind| kind.letters).sum();
-        Summary { other_reasons: self.summary.open.saturating_sub(told), reasons, ..self.summary }
-    }
-}
-
-/// Lists those that `takes` takes.
+/// Lists those that the filter takes. Reads the topic once, and then what is shown.
 ///
 /// # Errors
 /// The log does not answer, or not the registry that has its schemas.
-pub async fn list(
-    log: &dyn RecordLog,
-    bounds: &Bounds,
-    takes: &(dyn Fn(&Letter) -> bool + Send + Sync),
-) -> Result<Listing, Trouble> {
-    let mut register = Register::read(log, []).await?;
-    let (mut page, mut tally, mut more) = (BTreeMap::new(), Tally::default(), false);
-    let mut examiner = Examiner::new(log.schema_ids());
-    let mut walk = Walk::new(log);
-    while let Some(frames) = walk.next().await? {
-        for (place, frame) in frames.iter().filter(|(_, frame)| Action::of(frame).is_none()) {
-            let Some(state) = register.meet(frame) else { continue };
-            let letter = Letter::of(frame, examiner.examine(frame), state);
-            if !takes(&letter) {
-                continue;
-            }
-            tally.add(&letter);
-            let cursor = Cursor { at: letter.at, place: *place };
-            let in_range = bounds.before.is_none_or(|before| cursor < before);
-            if in_range && (bounds.handled || state.is_none()) {
-                page.insert(cursor, letter);
-            }
-            if page.len() > bounds.limit {
-                page.pop_first();
-                more = true;
+pub async fn list(log: &dyn RecordLog, bounds: &Bounds, filter: &Filter) -> Result<Listing, Trouble> {
+    let mut examiner = Examiner::new(log);
+    let register = Register::read(log, &mut examiner, &[], filter).await?;
+    let (page, more) = newest(&register, bounds);
+    let mut tally = Tally::of(register.meant().map(|(_, known)| known));
+    let handled = page.values().filter(|(_, state)| state.is_some()).map(|(key, _)| *key).collect();
+    let mut actions = register.actions(log, &handled).await?;
+    let mut letters = Vec::new();
+    let mut places = Places::new(log, page.keys().copied().chain(tally.places()).collect::<BTreeSet<_>>());
+    while let Some(frames) = places.next().await? {
+        for (place, frame) in frames {
+            tally.read(place, &frame);
+            if let Some((key, state)) = page.get(&place) {
+                let letter = Letter::of(&frame, examiner.examine(&frame).await?, *state);
+                let actions = actions.remove(key).unwrap_or_default();
+                letters.push(Shown { cursor: Cursor { at: letter.at, place }, letter, actions });
             }
         }
     }
-    let handled = page.values().filter(|letter| letter.state.is_some()).map(|letter| letter.id.clone());
-    let handled: Vec<_> = handled.collect();
-    if !handled.is_empty() {
-        register = Register::read(log, handled).await?;
+    letters.sort_unstable_by_key(|shown| Reverse(shown.cursor));
+    Ok(Listing { letters, more, summary: tally.end() })
+}
+
+/// Keys and states of the letters on a page, by where they lie, and whether there are more behind it.
+fn newest(register: &Register, bounds: &Bounds) -> (HashMap<Place, (u64, Option<Deed>)>, bool) {
+    let (mut page, mut more) = (BTreeMap::new(), false);
+    for (key, known) in register.meant() {
+        let cursor = Cursor { at: known.at, place: known.place() };
+        let in_range = bounds.before.is_none_or(|before| cursor < before);
+        if in_range && (bounds.handled || known.state.is_none()) {
+            page.insert(cursor, (key, known.state));
+        }
+        if page.len() > bounds.limit {
+            page.pop_first();
+            more = true;
+        }
     }
-    let shown = |(cursor, letter): (Cursor, Letter)| {
-        let actions = register.actions(&letter.id).to_vec();
-        Shown { letter, actions, cursor }
-    };
-    Ok(Listing { letters: page.into_iter().rev().map(shown).collect(), more, summary: tally.end() })
+    (page.into_iter().map(|(cursor, letter)| (cursor.place, letter)).collect(), more)
 }
 
 /// One letter with its bytes; `None` when it is not there.
@@ -207,21 +140,13 @@ pub async fn list(
 /// # Errors
 /// As [`list`].
 pub async fn show(log: &dyn RecordLog, id: &LetterId) -> Result<Option<(Shown, DeadLetter)>, Trouble> {
-    let register = Register::read(log, [id.clone()]).await?;
-    if register.missing().is_some() {
-        return Ok(None);
-    }
-    let mut examiner = Examiner::new(log.schema_ids());
-    let mut walk = Walk::new(log);
-    while let Some(frames) = walk.next().await? {
-        let is_it = |(_, frame): &(Place, DeadLetter)| LetterId::of(frame) == *id && Action::of(frame).is_none();
-        if let Some((place, frame)) = frames.into_iter().find(is_it) {
-            let actions = register.actions(id).to_vec();
-            let state = actions.last().map(|action| action.deed);
-            let letter = Letter::of(&frame, examiner.examine(&frame), state);
-            let cursor = Cursor { at: letter.at, place };
-            return Ok(Some((Shown { letter, actions, cursor }, frame)));
-        }
-    }
-    Ok(None)
+    let mut examiner = Examiner::new(log);
+    let register = Register::read(log, &mut examiner, std::slice::from_ref(id), &Filter::default()).await?;
+    let Some((key, known)) = register.meant().min_by_key(|(_, known)| known.place()) else { return Ok(None) };
+    let mut actions = register.actions(log, &HashSet::from([key])).await?;
+    let Some(frames) = Places::new(log, [known.place()]).next().await? else { return Ok(None) };
+    let Some((place, frame)) = frames.into_iter().next() else { return Ok(None) };
+    let letter = Letter::of(&frame, examiner.examine(&frame).await?, known.state);
+    let (cursor, actions) = (Cursor { at: letter.at, place }, actions.remove(&key).unwrap_or_default());
+    Ok(Some((Shown { letter, actions, cursor }, frame)))
 }

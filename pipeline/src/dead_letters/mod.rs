@@ -9,25 +9,29 @@
 //!
 //! A letter with any such entry is *handled*, in whatever order the frames come: a crashed lane may put a copy of a letter
 //! behind the entry.
-
 //!
 //! Whoever can write to the log chooses how many letters there are and how long their texts: nothing here holds more of them
-//! than a page, and 40 bytes for each of which something is known ([`register`]).
+//! than a page, and some 100 bytes for each ([`register`]). With these the topic is read once, then what is shown or dealt
+//! with is read where it lies; only that is decoded, and what the filter cannot tell from the frame.
 
 pub(crate) mod again;
 mod examine;
+mod filter;
 mod handle;
 mod ledger;
 mod list;
 mod register;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use examine::Contents;
+pub use filter::Filter;
 pub use handle::{Fate, Handling, handle};
 pub use ledger::Ledger;
-pub use list::{Bounds, Count, Cursor, Listing, Shown, Summary, list, show};
+pub use list::{Bounds, Cursor, Listing, Shown, list, show};
+pub use summary::{Count, Summary};
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};

@@ -1,4 +1,4 @@
-//! All frames of the topic, a page at a time.
+//! Frames of the topic, a page at a time: all of them, or what lies at some places.
 
 use std::{
     collections::BTreeSet,
@@ -61,11 +61,45 @@ impl<'l> Walk<'l> {
             if let Some(position) = self.positions.get_mut(partition as usize) {
                 *position = left.start;
             }
-            let frame = |message: Message| {
-                let frame = DeadLetter::decode_as(&message.value, &*self.ids).ok()?;
-                Some(((partition, message.offset), frame))
-            };
-            let frames: Vec<_> = messages.into_iter().filter_map(frame).collect();
+            let frames = frames(partition, messages, &*self.ids);
+            if !frames.is_empty() {
+                return Ok(Some(frames));
+            }
+        }
+    }
+}
+
+/// What lies at some places, in their order. What the log has dropped by now is passed over.
+pub(super) struct Places<'l> {
+    log: &'l dyn RecordLog,
+    ids: Arc<dyn SchemaIds>,
+    places: Vec<Place>,
+    /// So many of them are behind us.
+    done: usize,
+}
+
+impl<'l> Places<'l> {
+    pub(super) fn new(log: &'l dyn RecordLog, places: impl IntoIterator<Item = Place>) -> Self {
+        let mut places = Vec::from_iter(places);
+        places.sort_unstable();
+        Self { log, ids: log.schema_ids(), places, done: 0 }
+    }
+
+    /// The next frames; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<(Place, DeadLetter)>>, LogError> {
+        loop {
+            let left = self.places.get(self.done..).unwrap_or_default();
+            let Some(&(partition, start)) = left.first() else { return Ok(None) };
+            // Whatever lies closer together than a page is read at once.
+            let reach = (partition, start.saturating_add(PAGE.max_messages as i64));
+            let near = left.iter().take_while(|place| **place < reach).last();
+            let end = near.map_or(start, |near| near.1).saturating_add(1);
+            let mut messages = page(self.log, &*self.ids, partition, start..end).await?;
+            let past = (partition, messages.last().map_or(end, |last| last.offset + 1));
+            let (sought, _) = left.split_at(left.partition_point(|place| *place < past));
+            self.done += sought.len();
+            messages.retain(|message| sought.binary_search(&(partition, message.offset)).is_ok());
+            let frames = frames(partition, messages, &*self.ids);
             if !frames.is_empty() {
                 return Ok(Some(frames));
             }
@@ -81,7 +115,9 @@ async fn page(
     range: Range<i64>,
 ) -> Result<Vec<Message>, LogError> {
     let asked = Instant::now();
-    let found = log.look(Topic::DeadLetters, &[(partition, range.start)], PAGE).await?;
+    let most = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+    let limit = FetchLimit { max_messages: PAGE.max_messages.min(most), ..PAGE };
+    let found = log.look(Topic::DeadLetters, &[(partition, range.start)], limit).await?;
     let messages: Vec<_> = found.into_iter().flatten().filter(|message| message.offset < range.end).collect();
     if messages.is_empty() && asked.elapsed() >= PAGE.max_wait {
         return Err(LogError::Unavailable("it does not answer in time".to_owned()));
@@ -92,6 +128,15 @@ async fn page(
         log.learn_schemas(&Vec::from_iter(unknown)).await?;
     }
     Ok(messages)
+}
+
+/// What of messages is a frame of the topic.
+fn frames(partition: u32, messages: Vec<Message>, ids: &dyn SchemaIds) -> Vec<(Place, DeadLetter)> {
+    let frame = |message: Message| {
+        let frame = DeadLetter::decode_as(&message.value, ids).ok()?;
+        Some(((partition, message.offset), frame))
+    };
+    messages.into_iter().filter_map(frame).collect()
 }
 
 /// The schema id of a frame, if this process does not know what it means.

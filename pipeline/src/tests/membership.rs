@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tributary_backends::log::*;
+use tributary_backends::log::{stand_in::StandIn, *};
 use tributary_schemas::identity::Lanes;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,29 +55,9 @@ impl Member for Played {
 }
 
 #[async_trait]
-impl RecordLog for PlayedLog {
-    fn id(&self) -> &str {
-        self.log.id()
-    }
-    fn partitions(&self, topic: Topic) -> u32 {
-        self.log.partitions(topic)
-    }
-    async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-        self.log.append(messages).await
-    }
-    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
-        self.log.watermarks(topic, partition).await
-    }
-    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
-        self.log.committed(group, topic, partition).await
-    }
-    async fn look(
-        &self,
-        topic: Topic,
-        places: &[(u32, i64)],
-        limit: FetchLimit,
-    ) -> Result<Vec<Vec<Message>>, LogError> {
-        self.log.look(topic, places, limit).await
+impl StandIn for PlayedLog {
+    fn behind(&self) -> &dyn RecordLog {
+        &self.log
     }
     async fn join(&self, _: &str, _: Topic) -> Result<Box<dyn Member>, LogError> {
         self.left.store(false, Ordering::SeqCst);

@@ -143,9 +143,10 @@ impl RecordLog for MemoryLog {
         places: &[(u32, i64)],
         limit: FetchLimit,
     ) -> Result<Vec<Vec<Message>>, LogError> {
+        let stored = self.stored.messages.lock().unwrap();
         let from = |(partition, offset): &(u32, i64)| {
-            let messages = self.stored.all(topic, *partition).into_iter().skip(*offset as usize);
-            messages.take(limit.max_messages).collect()
+            let messages = stored.get(&(topic, *partition)).into_iter().flatten().skip(*offset as usize);
+            messages.take(limit.max_messages).cloned().collect()
         };
         Ok(places.iter().map(from).collect())
     }

@@ -221,11 +221,19 @@ impl RecordDecoder {
     pub fn decode<'f>(&mut self, frames: impl IntoIterator<Item = &'f [u8]>) -> Result<RecordBatch, FrameError> {
         let frames: Vec<_> = frames.into_iter().collect();
         let decoded = self.rows(&frames).and_then(|()| self.flush(&frames));
-        if decoded.is_err() {
-            // Its columns may hold half a row.
-            self.decoder = decoder();
+        if let Err(error) = &decoded {
+            self.empty(frames.get(error.index).copied());
         }
         decoded
+    }
+
+    /// After an error. A frame whose header was refused has left nothing; of any other the columns may hold half a row, and
+    /// a new decoder costs as much as hundreds of rows.
+    fn empty(&mut self, bad: Option<&[u8]>) {
+        let refused = bad.is_some_and(|frame| !self.headers.are_of(frame));
+        if !refused || self.decoder.flush().is_err() {
+            self.decoder = decoder();
+        }
     }
 
     fn rows(&mut self, frames: &[&[u8]]) -> Result<(), FrameError> {
@@ -257,6 +265,12 @@ struct Headers {
 }
 
 impl Headers {
+    /// Whether a frame has the header of a record.
+    fn are_of(&mut self, frame: &[u8]) -> bool {
+        let ours = CODEC.header();
+        wire_id(frame).map_or_else(|| frame.starts_with(&ours), |id| self.of(id).is_ok_and(|header| header == ours))
+    }
+
     fn of(&mut self, id: u32) -> Result<[u8; SINGLE_BYTES], String> {
         match self.last {
             Some((last, header)) if last == id => Ok(header),
@@ -271,10 +285,13 @@ impl Headers {
 
 #[expect(clippy::expect_used, reason = "the schema is part of the program; the tests build this decoder")]
 fn decoder() -> Decoder {
-    let mut store = SchemaStore::new();
-    store.register(AvroSchema::new(RECORD_SCHEMA.to_owned())).expect("a valid schema");
+    static SCHEMAS: LazyLock<SchemaStore> = LazyLock::new(|| {
+        let mut schemas = SchemaStore::new();
+        schemas.register(AvroSchema::new(RECORD_SCHEMA.to_owned())).expect("a valid schema");
+        schemas
+    });
     ReaderBuilder::new()
-        .with_writer_schema_store(store)
+        .with_writer_schema_store(SCHEMAS.clone())
         .with_batch_size(usize::MAX)
         .with_tz(Tz::Utc)
         .build_decoder()

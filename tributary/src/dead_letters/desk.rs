@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tributary_backends::{log::RecordLog, tables::Tables, world::World};
 use tributary_pipeline::dead_letters::{
-    self, Action, Bounds, Cursor, Deed, Fate, Handling, Letter, LetterId, Shown, Summary, handle,
+    self, Action, Bounds, Cursor, Deed, Fate, Filter, Handling, Letter, LetterId, Shown, Summary, handle,
 };
 
 /// Of the bytes of a letter so many are shown.
@@ -18,20 +18,15 @@ const ANSWER: usize = 16 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     pub ids: Vec<LetterId>,
-    pub workspace: Option<String>,
-    pub batch_id: Option<String>,
-    pub matching: Option<String>,
-    pub topic: Option<String>,
-    /// Microseconds since the Unix epoch, like `until`.
-    pub since: Option<i64>,
-    pub until: Option<i64>,
+    #[serde(flatten)]
+    pub filter: Filter,
 }
 
 /// Something to do about letters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    List(Selection, Bounds),
+    List(Filter, Bounds),
     Show(LetterId),
     Handle(Selection, Handling),
 }
@@ -200,7 +195,7 @@ pub async fn serve(
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> anyhow::Result<Found> {
     match order {
-        Order::List(select, bounds) => list(log, select, bounds).await.map(Found::Page),
+        Order::List(filter, bounds) => list(log, filter, bounds).await.map(Found::Page),
         Order::Show(id) => show(log, id).await.map(Found::Letter),
         Order::Handle(select, how) => {
             let (mut handled, mut room) = (Handled::default(), Room(ANSWER));
@@ -208,8 +203,7 @@ pub async fn serve(
                 handled.add(LetterView::after(letter, fate), &mut room);
                 progress(handled.letters());
             };
-            let takes = |letter: &Letter| select.takes(letter);
-            let done = handle((log, tables, world), &select.ids, &takes, how, &mut tell).await;
+            let done = handle((log, tables, world), &select.ids, &select.filter, how, &mut tell).await;
             let missing = done.with_context(|| {
                 let many = handled.letters();
                 format!("{many} letters were dealt with before; give the command again, it goes on with the rest")
@@ -226,8 +220,8 @@ fn missing_letter(id: &LetterId) -> String {
     format!("there is no dead letter {id} (see `tributary dead-letters list --all`)")
 }
 
-async fn list(log: &dyn RecordLog, select: &Selection, bounds: &Bounds) -> anyhow::Result<Page> {
-    let listing = dead_letters::list(log, bounds, &|letter| select.takes(letter)).await;
+async fn list(log: &dyn RecordLog, filter: &Filter, bounds: &Bounds) -> anyhow::Result<Page> {
+    let listing = dead_letters::list(log, bounds, filter).await;
     let listing = listing.context("cannot read the dead letters")?;
     let (mut room, mut last, mut more) = (Room(ANSWER), None, listing.more);
     let mut letters = Vec::new();

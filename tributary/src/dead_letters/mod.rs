@@ -4,8 +4,8 @@
 //! embedded log the process is asked that has it open, through the control socket; on Kafka nobody is asked.
 
 pub mod desk;
+mod moment;
 pub mod open;
-mod select;
 mod show;
 
 use crate::{
@@ -20,10 +20,10 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, builder::BoolishValueParser};
 use desk::{Found, Order, Selection};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish};
-use select::moment;
+use moment::moment;
 use std::{os::unix::fs::MetadataExt, process::ExitCode, sync::Arc, time::Duration};
 use tributary_backends::{log::RecordLog, world::SystemWorld};
-use tributary_pipeline::dead_letters::{Bounds, Cursor, Deed, Handling, LetterId};
+use tributary_pipeline::dead_letters::{Bounds, Cursor, Deed, Filter, Handling, LetterId};
 use tributary_schemas::identity::Lanes;
 
 const LIST_EXAMPLES: &str = "Examples:
@@ -208,7 +208,7 @@ pub async fn run(command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let limit = if args.summary { 1 } else { usize::try_from(args.limit)? };
     let bounds = Bounds { handled: args.all, limit, before: args.before };
-    let order = Order::List(args.which.selection(Vec::new()), bounds);
+    let order = Order::List(args.which.filter(), bounds);
     let Found::Page(page) = ask(&args.at, order).await? else { bail!(control::OTHER_VERSION) };
     match (args.summary, args.json) {
         (true, true) => return output::json(&page.summary).map(|()| ExitCode::SUCCESS),
@@ -234,7 +234,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn act(args: DeedArgs, deed: Deed, overwrite: bool) -> anyhow::Result<ExitCode> {
-    let select = args.which.selection(args.ids);
+    let select = Selection { ids: args.ids, filter: args.which.filter() };
     ensure!(
         args.every || select != Selection::default(),
         "which letters? Name ids from `tributary dead-letters list`, or choose by --workspace, --matching, --topic, \
@@ -280,9 +280,9 @@ fn owner() -> Option<String> {
 }
 
 impl Which {
-    fn selection(self, ids: Vec<LetterId>) -> Selection {
+    fn filter(self) -> Filter {
         let Self { workspace, batch_id, matching, topic, since, until } = self;
-        Selection { ids, workspace, batch_id, matching, topic, since, until }
+        Filter { workspace, batch_id, matching, topic, since, until }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::lag::report::{PartitionLag, State};
 use std::cell::Cell;
 use tributary_backends::{
-    log::{Append, Change, Member, Message, PartitionReader, Watermarks, embedded},
+    log::{Append, Change, Member, Message, PartitionReader, embedded, stand_in::StandIn},
     tables::embedded as tables,
     world::TestWorld,
 };
@@ -307,27 +307,12 @@ async fn among_many_lanes_the_few_old_records_of_one_are_seen() {
 struct Mute(Arc<dyn RecordLog>);
 
 #[async_trait::async_trait]
-impl RecordLog for Mute {
-    fn id(&self) -> &str {
-        self.0.id()
-    }
-    fn partitions(&self, topic: Topic) -> u32 {
-        self.0.partitions(topic)
-    }
-    async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-        self.0.append(messages).await
-    }
-    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
-        self.0.watermarks(topic, partition).await
-    }
-    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
-        self.0.committed(group, topic, partition).await
+impl StandIn for Mute {
+    fn behind(&self) -> &dyn RecordLog {
+        &*self.0
     }
     async fn look(&self, _: Topic, _: &[(u32, i64)], _: FetchLimit) -> Result<Vec<Vec<Message>>, LogError> {
         std::future::pending().await
-    }
-    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
-        self.0.join(group, topic).await
     }
 }
 

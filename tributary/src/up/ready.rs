@@ -91,10 +91,9 @@ async fn tables_answer(tables: &dyn Tables, process: Uuid) -> Result<(), TablesE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_trait::async_trait;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tributary_backends::{
-        log::{Append, FetchLimit, Member, Message, Progress, Topic, Watermarks, embedded},
+        log::{embedded, stand_in::StandIn},
         world::SystemWorld,
     };
     use tributary_schemas::identity::Lanes;
@@ -106,43 +105,10 @@ mod tests {
         asked: AtomicUsize,
     }
 
-    impl Counting {
-        fn asked(&self) -> &dyn RecordLog {
+    impl StandIn for Counting {
+        fn behind(&self) -> &dyn RecordLog {
             self.asked.fetch_add(1, Ordering::Relaxed);
             &*self.log
-        }
-    }
-
-    #[async_trait]
-    impl RecordLog for Counting {
-        fn id(&self) -> &str {
-            self.log.id()
-        }
-        fn partitions(&self, topic: Topic) -> u32 {
-            self.log.partitions(topic)
-        }
-        async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-            self.asked().append(messages).await
-        }
-        async fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, LogError> {
-            self.asked().watermarks(topic, partition).await
-        }
-        async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
-            self.asked().committed(group, topic, partition).await
-        }
-        async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
-            self.asked().progress(group, topic).await
-        }
-        async fn look(
-            &self,
-            topic: Topic,
-            places: &[(u32, i64)],
-            limit: FetchLimit,
-        ) -> Result<Vec<Vec<Message>>, LogError> {
-            self.asked().look(topic, places, limit).await
-        }
-        async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Member>, LogError> {
-            self.asked().join(group, topic).await
         }
     }
 

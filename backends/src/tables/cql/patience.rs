@@ -111,32 +111,9 @@ pub(super) fn delays(world: &dyn World) -> impl Iterator<Item = Duration> + use<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use crate::lines::Lines;
     use tokio::time::sleep;
-    use tracing::{
-        Event, Metadata, Subscriber,
-        span::{Attributes, Id, Record},
-    };
-
-    /// Counts lines of a log.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<AtomicUsize>);
-
-    impl Subscriber for Lines {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-    }
+    use tracing::Level;
 
     fn away() -> Failure {
         Failure::Unavailable("away".to_owned())
@@ -176,13 +153,13 @@ mod tests {
 
     #[test]
     fn calls_that_succeed_and_fail_by_turns_are_said_once_and_not_each() {
-        let (patience, lines) = (Patience::new(&Options::default()), Lines::default());
+        let (patience, lines) = (Patience::new(&Options::default()), Lines::down_to(Level::TRACE));
         tracing::subscriber::with_default(lines.clone(), || {
             for _ in 0..1_000 {
                 patience.gave_up("a part is away");
                 patience.answered();
             }
         });
-        assert_eq!(lines.0.load(Ordering::Relaxed), 2, "that it does not answer, and that it does");
+        assert_eq!(lines.count(), 2, "that it does not answer, and that it does");
     }
 }

@@ -100,6 +100,21 @@ proptest! {
     }
 
     #[test]
+    fn a_decoder_is_as_new_after_an_error(record in some_record(), at in any::<proptest::sample::Index>(), byte: u8,
+        before in 0usize..3) {
+        let good = encode(&record, "s");
+        let mut bad = good[..at.index(good.len())].to_vec();
+        let mut decoder = RecordDecoder::new();
+        for _ in 0..2 {
+            let frames = std::iter::repeat_n(&good[..], before).chain([&bad[..]]);
+            prop_assert!(decoder.decode(frames).is_err_and(|error| error.index == before));
+            prop_assert_eq!(decoder.decode([&good[..]]).unwrap(), RecordDecoder::new().decode([&good[..]]).unwrap());
+            // The second time with a header that nobody knows.
+            bad.insert(0, byte | 1);
+        }
+    }
+
+    #[test]
     fn changed_frames_are_answered(record in some_record(), at in any::<proptest::sample::Index>(), byte: u8) {
         let mut frame = encode(&record, "s");
         let at = at.index(frame.len());

@@ -1,8 +1,6 @@
-//! Which letters are meant.
+//! Times as people write them.
 
-use super::desk::Selection;
 use tributary_backends::world::{SystemWorld, World};
-use tributary_pipeline::dead_letters::Letter;
 
 /// `2h` (ago) or `2026-11-23T08:00:00Z` → microseconds since the Unix epoch, for clap.
 pub fn moment(text: &str) -> Result<i64, String> {
@@ -13,24 +11,6 @@ pub fn moment(text: &str) -> Result<i64, String> {
         format!("{text:?} is neither a time such as 2026-11-23T08:00:00Z nor how long ago, such as 30m or 2h")
     })?;
     Ok(SystemWorld.now_micros().saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX)))
-}
-
-impl Selection {
-    /// Whether a letter is meant.
-    pub fn takes(&self, letter: &Letter) -> bool {
-        let Self { ids, workspace, batch_id, matching, topic, since, until } = self;
-        let matches = |text: &String| {
-            let text = text.to_lowercase();
-            letter.stage.to_lowercase().contains(&text) || letter.reason.to_lowercase().contains(&text)
-        };
-        (ids.is_empty() || ids.contains(&letter.id))
-            && (workspace.is_none() || *workspace == letter.contents.workspace)
-            && (batch_id.is_none() || *batch_id == letter.contents.batch_id)
-            && matching.as_ref().is_none_or(matches)
-            && topic.as_ref().is_none_or(|topic| *topic == letter.id.topic)
-            && since.is_none_or(|since| letter.at >= since)
-            && until.is_none_or(|until| letter.at < until)
-    }
 }
 
 #[cfg(test)]
