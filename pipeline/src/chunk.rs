@@ -61,6 +61,13 @@ pub(crate) struct TableChunk {
     pub(crate) facts: Vec<(String, Fact)>,
 }
 
+impl TableChunk {
+    /// How many messages it is made of, dead letters too.
+    pub(crate) fn records(&self) -> u64 {
+        (self.offsets.len() + self.dead.len()) as u64
+    }
+}
+
 /// The rows that have to be written, and those that they replace.
 #[derive(Debug)]
 pub(crate) struct DedupedChunk {

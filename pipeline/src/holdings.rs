@@ -1,17 +1,35 @@
-//! Which partitions this process works on, for operators to see.
+//! Which partitions this process works on, and what it has done there lately, for operators to see.
 
+use crate::lately::{Lately, Window};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+use tokio::time::Instant;
 use tributary_backends::log::Topic;
 
-/// By topic and partition: why it has halted, if it has.
-type Held = BTreeMap<(Topic, u32), Option<String>>;
+/// By topic and partition.
+type Held = BTreeMap<(Topic, u32), Part>;
+
+/// What is known of a partition for as long as it is this process's: its next owner begins anew, and so do we when it comes
+/// back, for nobody else may count what we have done there as well.
+#[derive(Debug)]
+struct Part {
+    /// Why it has halted, if it has.
+    halted: Option<String>,
+    since: Instant,
+    /// Of a lane.
+    done: Window,
+}
 
 /// The partitions of this process, as they come and go; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Holdings(Arc<Mutex<Held>>);
+pub struct Holdings {
+    /// How long lanes rest between two commits.
+    rest: Duration,
+    held: Arc<Mutex<Held>>,
+}
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,32 +43,58 @@ pub struct Holding {
 }
 
 impl Holdings {
+    /// None yet, of a process whose lanes rest so long between two commits.
+    pub(crate) fn new(rest: Duration) -> Self {
+        Self { rest, held: Arc::default() }
+    }
+
     /// Those of this moment.
     pub fn now(&self) -> Vec<Holding> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let holding = |((topic, partition), halted): (&(Topic, u32), &Option<String>)| Holding {
+        let holding = |((topic, partition), part): (&(Topic, u32), &Part)| Holding {
             topic: *topic,
             partition: *partition,
-            halted: halted.clone(),
+            halted: part.halted.clone(),
         };
-        held.iter().map(holding).collect()
+        self.held().iter().map(holding).collect()
+    }
+
+    /// What has been done lately in each lane that this process has, since it has it.
+    pub fn lately(&self) -> Vec<Lately> {
+        let mut held = self.held();
+        let lanes = held.iter_mut().filter(|((topic, _), _)| *topic == Topic::Records);
+        lanes.map(|(_, part)| part.done.lately(part.since.elapsed())).collect()
+    }
+
+    /// A lane is done with a chunk that has so many records of each of these workspaces, and so many of which none is known.
+    pub(crate) fn done(&self, lane: u32, workspaces: &[(String, u64)], unknown: u64) {
+        let mut held = self.held();
+        let Some(part) = held.get_mut(&(Topic::Records, lane)) else { return };
+        let at = part.since.elapsed();
+        for (workspace, records) in workspaces {
+            part.done.add(at, Some(workspace), *records);
+        }
+        part.done.add(at, None, unknown);
     }
 
     pub(crate) fn assigned(&self, topic: Topic, partition: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((topic, partition), None);
+        let part = Part { halted: None, since: Instant::now(), done: Window::new(self.rest) };
+        self.held().insert((topic, partition), part);
     }
 
     pub(crate) fn halted(&self, topic: Topic, partition: u32, why: &str) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.entry((topic, partition)).and_modify(|halted| *halted = Some(why.to_owned()));
+        self.held().entry((topic, partition)).and_modify(|part| part.halted = Some(why.to_owned()));
     }
 
     pub(crate) fn released(&self, topic: Topic, partition: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(topic, partition));
+        self.held().remove(&(topic, partition));
     }
 
     /// The process has left the group that reads `topic`.
     pub(crate) fn left(&self, topic: Topic) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(held, _), _| *held != topic);
+        self.held().retain(|(held, _), _| *held != topic);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

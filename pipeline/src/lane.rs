@@ -35,6 +35,8 @@ struct Landed {
     /// Its dead letters that no table counts: counted once nobody will read them again, so that another owner, or another
     /// try, does not count them too. Their exact number is that of distinct offsets in the topic.
     without_table: u64,
+    /// Records of each workspace, dead letters too: counted then as well.
+    workspaces: Vec<(String, u64)>,
 }
 
 impl Lane {
@@ -65,11 +67,12 @@ impl Lane {
             let span = tracing::info_span!("chunk", from, next = raw.next(), records = raw.messages.len(), traced);
             let landings = Landings::of(&raw.messages, self.lane, &span);
             let (landed, failed) = self.land_and_read_ahead(raw, span, &mut intake, &mut *reader).await;
-            let Landed { next, without_table } = landed?;
+            let Landed { next, without_table, workspaces } = landed?;
             let context = &self.context;
             patiently!(context.patience, "committing offsets", reader.commit(next))?;
             crash::point("lane.after_offsets");
             context.metrics.count("dead_lettered", without_table);
+            context.holdings.done(self.lane, &workspaces, without_table);
             landings.done();
             if !is_able {
                 // All that landing a chunk needs has been shown to work: tables, index, log.
@@ -115,8 +118,9 @@ impl Lane {
         self.context.metrics.chunk(raw.messages.len(), raw.bytes);
         let mut chunk = self.normalize(raw).await?;
         self.context.dead_letter(&chunk.dead).await?;
+        let workspaces = chunk.tables.iter().map(|part| (part.workspace.clone(), part.records())).collect();
         self.tables.land(std::mem::take(&mut chunk.tables)).await?;
-        Ok(Landed { next: chunk.next, without_table: chunk.dead_without_table })
+        Ok(Landed { next: chunk.next, without_table: chunk.dead_without_table, workspaces })
     }
 
     async fn normalize(&mut self, raw: RawChunk) -> Result<NormalizedChunk, Trouble> {

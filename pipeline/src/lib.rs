@@ -9,7 +9,8 @@
 //!    workspace) → `DedupedChunk` ([`dedup`], with [`filter`] before the key index) → `WrittenChunk` → `Committed`.
 //! 4. `lane_table` takes a chunk into one workspace's table exactly once; `index` keeps the key index beside it, `seen_keys`
 //!    knows what cannot be in it, and [`lake`] is the Delta table itself.
-//! 5. `say` says of each table what there is to fetch and what has landed, then the lane commits its offsets;
+//! 5. `say` says of each table what there is to fetch and what has landed, then the lane commits its offsets, and
+//!    `holdings` tells operators whose records it has done `lately`;
 //!    `small_topics` brings attachments, facts and rejected records into the tables; `sweep` fails batches that never landed, once
 //!    `passage` says that nothing in the log can land them any more.
 //! 6. [`dead_letters`] lists what was put aside on the way, and replays or discards it.
@@ -45,6 +46,7 @@ pub mod lake;
 mod landings;
 mod lane;
 mod lane_table;
+mod lately;
 pub mod metrics;
 mod normalize;
 mod open_tables;
@@ -62,6 +64,7 @@ pub use config::Config;
 pub use context::Health;
 pub use holdings::{Holding, Holdings};
 pub use index::rebuild_index;
+pub use lately::{LATELY, Lately};
 pub use metrics::Metrics;
 pub use pipeline::{GROUPS, Pipeline, PipelineError, drained};
 pub use trouble::Trouble;

@@ -71,7 +71,7 @@ impl Pipeline {
             patience,
             said: Said::default(),
             health,
-            holdings: Holdings::default(),
+            holdings: Holdings::new(config.commit_interval),
             readings: Semaphore::new(READINGS),
             budget: Arc::new(Semaphore::new(budget)),
             config,
@@ -84,7 +84,7 @@ impl Pipeline {
         self.context.health.clone()
     }
 
-    /// Tells at any time which partitions are this process's.
+    /// Tells at any time which partitions are this process's, and what was done there lately.
     pub fn holdings(&self) -> Holdings {
         self.context.holdings.clone()
     }

@@ -1,11 +1,12 @@
 //! What `lag` says of a backlog that is known.
 
 use crate::{
-    harness::{Home, World},
+    harness::{Home, Http, Up, World},
     model::record,
 };
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -123,6 +124,83 @@ async fn a_backlog_without_an_owner_is_told_and_then_its_end() {
         assert!(Instant::now() < deadline, "/metrics lags behind");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// So many small records.
+fn records(count: usize) -> String {
+    (0..count).map(|n| record(&n.to_string(), 1_600_000_000, "{}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Records per second by workspace, in a report of `lag`.
+fn done_by(report: &Value) -> BTreeMap<String, f64> {
+    let all = report["workspaces"].as_array().expect("workspaces");
+    let rate = |one: &Value| Some((one["workspace"].as_str()?.to_owned(), one["throughput"].as_f64()?));
+    all.iter().chain([&report["others"]]).filter_map(rate).collect()
+}
+
+/// The same on `/metrics`.
+async fn scraped_by(up: &Up) -> BTreeMap<String, f64> {
+    let text = reqwest::get(format!("http://{}/metrics", up.admin)).await.expect("metrics").text().await.expect("text");
+    let samples = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("tributary_lag_workspace_throughput{workspace=\"")?.split_once("\"} "));
+    samples.map(|(workspace, rate)| (workspace.to_owned(), rate.parse().expect("a number"))).collect()
+}
+
+/// Asks until it is so, for half a minute: what has landed is told for a whole one.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<(), String>) {
+    let begun = Instant::now();
+    while let Err(said) = is_so().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: {said}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Two workspaces in one lane: what is told of each is what was sent of it, in as long as the process has had the lane.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_much_of_each_workspace_lands_is_told() {
+    const FIRST: usize = 300;
+    const SECOND: usize = 100;
+    let mut home = Home::new().flags(&["--lanes", "1"]);
+    let data = home.data().display().to_string();
+    let spawned = Instant::now();
+    let mut up = home.start();
+    let ready = Instant::now();
+    let create =
+        ["keys", "create", "--data", &data, "--workspace", "second", "--label", "l", "--source", "s", "--json"];
+    let created = home.run(&[&create[..], &["--permission", "api:read", "--permission", "api:write"]].concat()).await;
+    let key = created.ok().json()["key"].as_str().expect("a key").to_owned();
+    up.http.land(records(FIRST)).await;
+    let had = ready.elapsed().max(Duration::from_millis(500)).as_secs_f64();
+    Http::new(up.listen, &key).land(records(SECOND)).await;
+
+    // As long as it has had the lane is between the two, whenever it counted.
+    let are_told = |rates: &BTreeMap<String, f64>| {
+        let of = |name: &str| rates.get(name).copied().unwrap_or(0.0);
+        let (first, second, others) = (of("default"), of("second"), of("(others)"));
+        let range = FIRST as f64 / spawned.elapsed().as_secs_f64()..=FIRST as f64 / had;
+        let is_exact = range.contains(&first) && (first - second * 3.0).abs() < first / 1_000.0 && others == 0.0;
+        if is_exact { Ok(()) } else { Err(format!("{rates:?}, and the first is to be in {range:?}")) }
+    };
+    until("lag --json", async || are_told(&done_by(&home.lag().await))).await;
+    until("/metrics", async || are_told(&scraped_by(&up).await)).await;
+    let all = home.run(&["lag", "--all", "--data", &data]).await.ok().out;
+    assert!(all.contains("WORKSPACE") && all.contains("second"), "{all}");
+    let few = home.run(&["lag", "--data", &data]).await.ok().out;
+    assert!(!few.contains("WORKSPACE"), "nothing waits: {few}");
+
+    // Another process has counted nothing of that.
+    up.kill();
+    let spawned = Instant::now();
+    let up = home.start();
+    Http::new(up.listen, &key).land(records(SECOND)).await;
+    let are_new = |rates: &BTreeMap<String, f64>| {
+        let range = SECOND as f64 / spawned.elapsed().as_secs_f64()..=SECOND as f64 / 0.5;
+        let is_new = rates.get("second").is_some_and(|rate| range.contains(rate)) && !rates.contains_key("default");
+        if is_new { Ok(()) } else { Err(format!("{rates:?}, and the second is to be in {range:?}")) }
+    };
+    until("lag --json", async || are_new(&done_by(&home.lag().await))).await;
+    until("/metrics", async || are_new(&scraped_by(&up).await)).await;
 }
 
 /// It looks once at what nothing runs on, then whoever starts is not kept out; and who does not answer is not waited for.

@@ -72,7 +72,9 @@ async fn the_metrics_of_a_running_system_are_those_of_the_document() {
     let deadline = Instant::now() + Duration::from_secs(30);
     let text = loop {
         let text = scrape().await;
-        if text.contains("tributary_lag_throughput{") && text.contains("tributary_ingest_lag_seconds{") {
+        let late =
+            ["tributary_lag_throughput{", "tributary_lag_workspace_throughput{", "tributary_ingest_lag_seconds{"];
+        if late.iter().all(|family| text.contains(family)) {
             break text;
         }
         assert!(Instant::now() < deadline, "{text}");

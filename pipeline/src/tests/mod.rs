@@ -3,6 +3,7 @@
 mod exactly_once;
 mod fairness;
 mod faults;
+mod lately;
 mod membership;
 mod memory_log;
 pub(crate) mod mortal;

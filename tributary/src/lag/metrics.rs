@@ -1,5 +1,5 @@
 //! The last look as `/metrics` shows it: one consistent picture a scrape, nothing of what is gone, and however many
-//! workspaces there are only the first of them by name.
+//! workspaces there are only those with the most by name.
 
 use super::report::{PartitionLag, Report, WorkspaceLag};
 use prometheus_client::{
@@ -9,13 +9,14 @@ use prometheus_client::{
     registry::Unit,
 };
 use std::{
+    cmp::Ordering,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// Workspaces that are shown by name.
+/// Workspaces that a figure is shown of by name.
 const NAMED: usize = 32;
 /// A look that is older says nothing of now.
 const STALE: Duration = Duration::from_secs(15);
@@ -99,22 +100,33 @@ fn gauge(encoder: MetricEncoder<'_>, value: f64) -> fmt::Result {
     ConstGauge::new(value).encode(encoder)
 }
 
-/// Those with the most by name, and the others together: all that waits in the lanes of this process.
+/// Those of which the most waits by name, and the others together: all that waits in the lanes of this process. And likewise
+/// those of which the most is done, which need not be the same.
 fn workspaces(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Result {
-    let all = &report.workspaces;
-    let (named, rest) = all.split_at(all.len().min(NAMED));
-    let mut others = report.others.clone();
-    if let Some(others) = &mut others {
-        rest.iter().for_each(|one| others.also(one));
-    }
-    let all: Vec<_> = named.iter().chain(&others).collect();
+    let waiting: Vec<_> = report.workspaces.iter().filter(|one| one.records > 0).collect();
+    let others = together(report, waiting.get(NAMED..).unwrap_or_default());
+    let all: Vec<_> = waiting.into_iter().take(NAMED).chain(&others).collect();
     let help = "Records of a workspace that wait for the lake in the lanes of this process";
     each(encoder, ("tributary_lag_workspace_records", None), help, &all, |one| Some(one.records as f64))?;
     let (name, unit) = ("tributary_lag_workspace", Some(&Unit::Seconds));
     let help = "Age of the oldest record of a workspace that waits for the lake";
     each(encoder, (name, unit), help, &all, |one| Some(one.seconds))?;
     let help = "Time until the lanes with records of a workspace have done what waits; +Inf while one of them stands";
-    each(encoder, ("tributary_lag_workspace_drain", unit), help, &all, WorkspaceLag::drains_in)
+    each(encoder, ("tributary_lag_workspace_drain", unit), help, &all, WorkspaceLag::drains_in)?;
+
+    let mut done: Vec<_> = report.workspaces.iter().filter(|one| one.throughput.is_some()).collect();
+    done.sort_by(|a, b| b.throughput.partial_cmp(&a.throughput).unwrap_or(Ordering::Equal));
+    let others = together(report, done.get(NAMED..).unwrap_or_default());
+    let all: Vec<_> = done.into_iter().take(NAMED).chain(&others).collect();
+    let help = "Records per second of a workspace that the lanes of this process have done lately";
+    each(encoder, ("tributary_lag_workspace_throughput", None), help, &all, |one| one.throughput)
+}
+
+/// The others, and these with them.
+fn together(report: &Report, rest: &[&WorkspaceLag]) -> Option<WorkspaceLag> {
+    let mut others = report.others.clone()?;
+    rest.iter().for_each(|one| others.also(one));
+    Some(others)
 }
 
 fn each(
@@ -156,8 +168,8 @@ mod tests {
 
     fn workspace(name: &str, records: u64) -> WorkspaceLag {
         let lanes = vec![1, 2];
-        let drain_seconds = Some(4.0);
-        WorkspaceLag { lanes, records, seconds: 7.0, drain_seconds, ..WorkspaceLag::none(name) }
+        let (drain_seconds, throughput) = (Some(4.0), Some(0.5));
+        WorkspaceLag { lanes, records, seconds: 7.0, throughput, drain_seconds, ..WorkspaceLag::none(name) }
     }
 
     fn scrape(report: Report) -> String {
@@ -203,16 +215,40 @@ mod tests {
         let partitions = (0..2_500).map(partition).collect();
         let workspaces = (0..10_000u64).map(|n| workspace(&format!("{n:064}"), 10_000 - n)).collect();
         let stands = true;
-        let others = WorkspaceLag { records: 1_000, seconds: 3.0, stands, ..WorkspaceLag::none(WorkspaceLag::OTHERS) };
+        let (records, throughput) = (1_000, Some(16.0));
+        let others =
+            WorkspaceLag { records, seconds: 3.0, throughput, stands, ..WorkspaceLag::none(WorkspaceLag::OTHERS) };
         let text = scrape(Report { partitions, workspaces, others: Some(others), owners_known: true, at: 0 });
         assert!(text.len() < 3_000_000, "{} bytes", text.len());
         let rest: u64 = (32..10_000).map(|n| 10_000 - n).sum::<u64>() + 1_000;
-        for (name, value) in
-            [("records", format!("{rest}.0")), ("seconds", "7.0".to_owned()), ("drain_seconds", "inf".to_owned())]
-        {
+        let values = [
+            ("records", &*format!("{rest}.0")),
+            ("seconds", "7.0"),
+            ("throughput", "5000.0"),
+            ("drain_seconds", "inf"),
+        ];
+        for (name, value) in values {
             let others = format!("tributary_lag_workspace_{name}{{workspace=\"(others)\"}} {value}\n");
             assert!(text.contains(&others), "{others}");
             assert_eq!(text.matches(&format!("tributary_lag_workspace_{name}{{")).count(), 33);
         }
+    }
+
+    /// Forty wait, and others land.
+    #[test]
+    fn those_of_which_the_most_is_done_need_not_be_those_that_wait_the_most() {
+        let waits = (0..40).map(|n| WorkspaceLag { throughput: None, ..workspace(&format!("waits-{n}"), 100) });
+        let lands =
+            (0..40u32).map(|n| WorkspaceLag { throughput: Some(f64::from(n)), ..workspace(&format!("lands-{n}"), 0) });
+        let others = Some(WorkspaceLag { throughput: Some(0.5), ..WorkspaceLag::none(WorkspaceLag::OTHERS) });
+        let text = scrape(Report { workspaces: waits.chain(lands).collect(), others, ..Report::default() });
+        let of = |family: &str| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(family)?.strip_prefix("{workspace="));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (records, done) = (of("tributary_lag_workspace_records"), of("tributary_lag_workspace_throughput"));
+        assert_eq!((records.len(), &*records[0], &*records[32]), (33, r#""waits-0"} 100.0"#, r#""(others)"} 800.0"#));
+        assert_eq!((done.len(), &*done[0], &*done[32]), (33, r#""lands-39"} 39.0"#, r#""(others)"} 28.5"#));
+        assert!(!records.iter().any(|one| one.contains("lands")), "of these nothing waits: {records:?}");
     }
 }

@@ -1,12 +1,13 @@
 //! `tributary lag`: how far the lake is behind what was accepted, by stage, partition and workspace.
 //!
 //! [`watch`] looks, in every process that runs and for this command; [`pace`] says what looks at one partition mean,
-//! [`standing`] what they mean together with its owner's [`note`], [`sample`] and [`share`] whose records wait; a [`report`]
-//! is all of it at one moment, [`show`] and [`metrics`] are how people and Prometheus see it.
+//! [`standing`] what they mean together with its owner's [`note`], [`sample`] and [`share`] whose records wait, [`landing`]
+//! whose are done; a [`report`] is all of it at one moment, [`show`] and [`metrics`] are how people and Prometheus see it.
 //!
 //! Of embedded backends the process is asked that has them open, through the control socket; of backends on servers
 //! nobody is asked, so that it works however few processes are left.
 
+mod landing;
 pub mod metrics;
 mod note;
 mod pace;
@@ -40,7 +41,8 @@ const EXAMPLES: &str = "Examples:
   tributary lag --kafka kafka:9092 --scylla scylla:9042
 
 WAITING counts records between the committed offset and the end of a partition, as Kafka's own tools do. OLDEST
-is the age of the first of them. DRAINED IN is when those that wait now are done. A partition in capitals needs you.";
+is the age of the first of them. DONE/S is how many were done a second in the last minute. DRAINED IN is when those
+that wait now are done. A partition in capitals needs you.";
 
 /// Between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
@@ -59,7 +61,8 @@ pub struct LagArgs {
     /// Look again every two seconds until interrupted
     #[arg(long, env = "TRIBUTARY_WATCH", value_parser = BoolishValueParser::new())]
     pub watch: bool,
-    /// Show every partition and workspace, not only those that matter most
+    /// Show every partition and workspace, not only those that matter most: also workspaces of which nothing waits while
+    /// something lands
     #[arg(long, env = "TRIBUTARY_ALL", value_parser = BoolishValueParser::new())]
     pub all: bool,
     /// Print one JSON document a look

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 /// Rates are of this long at most, so that they follow.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = tributary_pipeline::LATELY;
 /// And of no less: a rate of one moment says nothing.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// Moving nothing for this long although something waits, and its owner is not at rest, is no pause between two chunks.
@@ -167,7 +167,8 @@ impl Pace {
     }
 }
 
-fn per_second(records: i64, passed: Duration) -> Option<f64> {
+/// So many records in so long; `None` when that is too short to say anything.
+pub fn per_second(records: i64, passed: Duration) -> Option<f64> {
     (passed >= SHORTEST).then(|| records as f64 / passed.as_secs_f64())
 }
 

@@ -14,7 +14,8 @@ pub struct Report {
     pub at: i64,
     /// Of every stage and partition, in the order in which a record meets them.
     pub partitions: Vec<PartitionLag>,
-    /// Whose records wait for the lake, those with the most first, as far as that was looked into.
+    /// Whose records wait for the lake, those with the most first, as far as that was looked into; then those of whom
+    /// nothing waits and something lands, as far as processes tell them apart.
     pub workspaces: Vec<WorkspaceLag>,
     /// All that waits beside them, so that together they are what waits: in all lanes, or, of a process that runs, in
     /// those that it has. Missing where it has none.
@@ -96,8 +97,7 @@ fn drains_in(records: u64, stands: bool, seconds: Option<f64>) -> Option<f64> {
     if stands { Some(f64::INFINITY) } else { seconds }
 }
 
-/// What waits for the lake of one workspace, in all lanes. (What has landed of one lately nobody counts, so there is no
-/// throughput of it.)
+/// What waits for the lake of one workspace, in all lanes, and how much of it is done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceLag {
@@ -107,6 +107,9 @@ pub struct WorkspaceLag {
     pub records: u64,
     /// The age of the oldest that was seen; 0 when none waits.
     pub seconds: f64,
+    /// Records done per second, lately, by all processes that have lanes. Missing while one of them cannot say it, and of a
+    /// workspace that none of them tells apart from those with less: then it is in that of the others.
+    pub throughput: Option<f64>,
     /// Seconds until the last of these lanes has done what waits in it now. Missing while that is not known, and when one
     /// of them stands.
     pub drain_seconds: Option<f64>,
@@ -122,8 +125,9 @@ impl WorkspaceLag {
 
     /// Nothing.
     pub fn none(workspace: &str) -> Self {
-        let (workspace, lanes) = (workspace.to_owned(), Vec::new());
-        Self { workspace, lanes, records: 0, seconds: 0.0, drain_seconds: Some(0.0), stands: false, exact: true }
+        let (workspace, lanes, drain_seconds) = (workspace.to_owned(), Vec::new(), Some(0.0));
+        let (stands, exact) = (false, true);
+        Self { workspace, lanes, records: 0, seconds: 0.0, throughput: None, drain_seconds, stands, exact }
     }
 
     /// So many records of one lane as well, the oldest of them this old.
@@ -140,6 +144,11 @@ impl WorkspaceLag {
     pub fn also(&mut self, other: &Self) {
         self.records += other.records;
         self.seconds = self.seconds.max(other.seconds);
+        self.throughput = match (self.throughput, other.throughput) {
+            (Some(one), Some(other)) => Some(one + other),
+            // What is not known of one is in that of the others.
+            (one, other) => one.or(other),
+        };
         self.drain_seconds = self.drain_seconds.zip(other.drain_seconds).map(|(one, other)| one.max(other));
         self.stands |= other.stands;
         self.exact &= other.exact;
@@ -148,6 +157,11 @@ impl WorkspaceLag {
     /// As [`Self::drain_seconds`], and for ever when nothing moves.
     pub fn drains_in(&self) -> Option<f64> {
         drains_in(self.records, self.stands, self.drain_seconds)
+    }
+
+    /// Whether something of it is done right now, as far as it is known.
+    pub fn lands(&self) -> bool {
+        self.throughput.is_some_and(|rate| rate > 0.0)
     }
 }
 

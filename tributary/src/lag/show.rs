@@ -17,7 +17,7 @@ pub fn lines(report: &Report, all: bool) -> Vec<String> {
     }
     lines.push(String::new());
     lines.extend(partition_table(report, all));
-    if report.workspaces.iter().chain(&report.others).any(|one| one.records > 0) {
+    if report.workspaces.iter().chain(&report.others).any(|one| is_shown(one, all)) {
         lines.push(String::new());
         lines.extend(workspace_table(report, all));
     }
@@ -106,7 +106,7 @@ fn row(one: &PartitionLag) -> Vec<String> {
         one.partition.to_string(),
         count(one.records),
         if one.records == 0 { "-".to_owned() } else { duration(one.seconds) },
-        one.throughput.map_or_else(unknown, |rate| count(rate.round() as u64)),
+        one.throughput.map_or_else(unknown, rate),
         match one.drains_in() {
             Some(0.0) => "-".to_owned(),
             seconds => seconds.map_or_else(unknown, duration),
@@ -116,20 +116,17 @@ fn row(one: &PartitionLag) -> Vec<String> {
     ]
 }
 
+/// Those of which something waits; with `all` also those of which something lands.
+fn is_shown(one: &WorkspaceLag, all: bool) -> bool {
+    one.records > 0 || (all && one.lands())
+}
+
 fn workspace_table(report: &Report, all: bool) -> Vec<String> {
-    let (shown, left) = report.workspaces.split_at(report.workspaces.len().min(if all { usize::MAX } else { ROWS }));
-    let others = report.others.iter().filter(|others| others.records > 0);
-    let rows = shown.iter().chain(others).map(|one: &WorkspaceLag| {
-        let about = if one.exact { "" } else { "~" };
-        vec![
-            plain(&one.workspace),
-            lanes(&one.lanes),
-            format!("{about}{}", count(one.records)),
-            duration(one.seconds),
-            one.drains_in().map_or_else(|| "?".to_owned(), duration),
-        ]
-    });
-    let text = output::render(&["WORKSPACE", "LANE", "WAITING", "OLDEST", "DRAINED IN"], rows);
+    let mut shown: Vec<_> = report.workspaces.iter().filter(|one| is_shown(one, all)).collect();
+    let left = shown.split_off(shown.len().min(if all { usize::MAX } else { ROWS }));
+    let others = report.others.iter().filter(|others| is_shown(others, all));
+    let rows = shown.into_iter().chain(others).map(workspace_row);
+    let text = output::render(&["WORKSPACE", "LANE", "WAITING", "OLDEST", "DONE/S", "DRAINED IN"], rows);
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     if !left.is_empty() {
         let records = left.iter().map(|one| one.records).sum();
@@ -141,7 +138,23 @@ fn workspace_table(report: &Report, all: bool) -> Vec<String> {
     if report.others.as_ref().is_some_and(|others| others.records > 0) {
         lines.push(format!(" {}: in lanes that were not looked into in time", WorkspaceLag::OTHERS));
     }
+    if all && report.others.as_ref().is_some_and(WorkspaceLag::lands) {
+        lines.push(format!(" {} under DONE/S: those that land the least, all together", WorkspaceLag::OTHERS));
+    }
     lines
+}
+
+fn workspace_row(one: &WorkspaceLag) -> Vec<String> {
+    let (unknown, nothing) = (|| "?".to_owned(), || "-".to_owned());
+    let about = if one.exact { "" } else { "~" };
+    vec![
+        plain(&one.workspace),
+        if one.lanes.is_empty() { nothing() } else { lanes(&one.lanes) },
+        format!("{about}{}", count(one.records)),
+        if one.records == 0 { nothing() } else { duration(one.seconds) },
+        one.throughput.map_or_else(unknown, rate),
+        if one.records == 0 { nothing() } else { one.drains_in().map_or_else(unknown, duration) },
+    ]
 }
 
 /// A few by their numbers, more by how many they are.
@@ -168,6 +181,16 @@ fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Per second: with one digit behind the point where that matters.
+fn rate(number: f64) -> String {
+    match number {
+        0.0 => "0".to_owned(),
+        few if few < 0.05 => "<0.1".to_owned(),
+        few if few < 9.95 => format!("{few:.1}"),
+        many => count(many.round() as u64),
+    }
 }
 
 /// Seconds as people say them.
@@ -264,7 +287,10 @@ mod tests {
         let mut workspaces: Vec<_> = (0..30).map(|n| of(&format!("w{n:02}"), 1_000, vec![n], Some(7.0))).collect();
         workspaces[0] = WorkspaceLag { stands: true, ..of("large", 5_000, (0..9).collect(), None) };
         workspaces[1] = of("new", 2_000, vec![3, 4], None);
-        let others = Some(of(WorkspaceLag::OTHERS, 70, vec![8], Some(1.0)));
+        workspaces[1].throughput = Some(0.0);
+        workspaces[2].throughput = Some(142.9);
+        let mut others = Some(of(WorkspaceLag::OTHERS, 70, vec![8], Some(1.0)));
+        others.as_mut().expect("some").throughput = Some(0.26);
         let report = Report { workspaces, others, ..report(vec![lane(0, 99, 61.0, State::Working)]) };
         let text = lines(&report, false).join("\n");
         let row = |name: &str| {
@@ -274,10 +300,10 @@ mod tests {
                 .unwrap_or_else(|| panic!("{name}: {text}"));
             line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(row("large"), "9 lanes 5,000 1m 1s never");
-        assert_eq!(row("new"), "3, 4 2,000 1m 1s ?");
-        assert_eq!(row("w02"), "2 1,000 1m 1s 7s");
-        assert_eq!(row("(others) "), "8 70 1m 1s 1s");
+        assert_eq!(row("large"), "9 lanes 5,000 1m 1s ? never");
+        assert_eq!(row("new"), "3, 4 2,000 1m 1s 0 ?");
+        assert_eq!(row("w02"), "2 1,000 1m 1s 143 7s");
+        assert_eq!(row("(others) "), "8 70 1m 1s 0.3 1s");
         assert!(
             text.contains("… and 10 more with 10,000 records") && text.contains("not looked into in time"),
             "{text}"
@@ -285,7 +311,27 @@ mod tests {
     }
 
     #[test]
+    fn those_that_land_with_nothing_waiting_are_shown_when_all_are_wanted() {
+        let lands = |name: &str, rate| WorkspaceLag { throughput: Some(rate), ..WorkspaceLag::none(name) };
+        let workspaces: Vec<_> = (0..30).map(|n| lands(&format!("w{n:02}"), 1_234.5 - f64::from(n))).collect();
+        let others = Some(lands(WorkspaceLag::OTHERS, 3.21));
+        let report = Report { workspaces, others, ..report(vec![lane(0, 0, 0.0, State::UpToDate)]) };
+        let all = lines(&report, true).join("\n");
+        let words = |name: &str| {
+            let line = all.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{all}"));
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((words("w00"), words("w29")), ("w00 - 0 - 1,235 -".to_owned(), "w29 - 0 - 1,206 -".to_owned()));
+        assert_eq!(words("(others) "), "(others) - 0 - 3.2 -");
+        assert!(all.contains("those that land the least"), "{all}");
+        let few = lines(&report, false).join("\n");
+        assert!(!few.contains("WORKSPACE") && few.contains("Up to date"), "{few}");
+    }
+
+    #[test]
     fn figures_are_what_people_read() {
+        let rates = [0.0, 0.003, 0.05, 9.94, 9.96, 1_234.5].map(rate);
+        assert_eq!(rates, ["0", "<0.1", "0.1", "9.9", "10", "1,235"]);
         let counts = [0, 999, 1_000, 1_234_567].map(count);
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
         let times = [0.2, 59.0, 60.0, 61.0, 3_600.0, 90_061.0, f64::INFINITY].map(duration);

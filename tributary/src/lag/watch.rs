@@ -7,6 +7,7 @@
 //! Only the offsets must be there for a look; messages and notes are had as far as they come in time.
 
 use super::{
+    landing::Landing,
     metrics::Latest,
     note::{Member, Note, Owners},
     pace::{Look, Pace, STANDSTILL},
@@ -173,7 +174,9 @@ impl Watch {
         let asked = timeout_at(within, self.standings(now)).await;
         let answer = asked.unwrap_or_else(|_| Err(LogError::Unavailable("it does not answer in time".to_owned())));
         let (now, standings) = answer.context("cannot ask the log how far its readers are")?;
-        let owners = timeout_at(within.min(Instant::now() + REST_WITHIN), self.exchange(&standings)).await;
+        let landing = self.member.as_ref().and_then(|member| Landing::of(member.holdings.lately()));
+        let exchange = self.exchange(&standings, landing.clone());
+        let owners = timeout_at(within.min(Instant::now() + REST_WITHIN), exchange).await;
         let owners = owners.ok().flatten();
         if let Some(owners) = &owners {
             let of = |one: &Standing| Some((one.place, rest(one.place.0, owners.of(one.place.0, one.place.1)?)));
@@ -186,7 +189,7 @@ impl Watch {
         let describe = |one: &Standing| one.describe(self.stamped(one, at), owners.as_ref());
         let partitions: Vec<_> = standings.iter().map(describe).collect();
         let lanes = || standings.iter().zip(&partitions).filter(|(one, _)| one.place.0 == Topic::Records);
-        let (workspaces, others) = if let Some(until) = until {
+        let (mut workspaces, mut others) = if let Some(until) = until {
             let queues = lanes().filter(|(one, _)| one.records() > 0).map(|(one, _)| queue(one)).collect();
             let tallies = sample::tally(&*self.log, queues, until).await;
             sample::workspaces(lanes().map(|(_, lag)| lag), &tallies, at)
@@ -200,6 +203,11 @@ impl Watch {
             memory.behind = behind.map(|(one, _)| queue(one)).collect();
             sample::workspaces(own().map(|(_, lag)| lag), &memory.tallies, at)
         };
+        // A process that runs tells of its own lanes.
+        let landing = if until.is_some() { owners.as_ref().and_then(Owners::landing).cloned() } else { landing };
+        if let Some(landing) = landing {
+            landing.tell(&mut workspaces, &mut others);
+        }
         let others = (until.is_some() || self.member.is_some()).then_some(others);
         Ok(Report { at, partitions, workspaces, others, owners_known: owners.is_some() })
     }
@@ -271,12 +279,12 @@ impl Watch {
     }
 
     /// Leaves a note and reads those of the others; `None` when the tables do not answer.
-    async fn exchange(&self, standings: &[Standing]) -> Option<Owners> {
+    async fn exchange(&self, standings: &[Standing], landing: Option<Landing>) -> Option<Owners> {
         let tables = self.tables.as_ref()?;
         let note = match &self.member {
             Some(member) => {
                 let readings = standings.iter().map(|one| (one.place, (one.progress.done, one.reading))).collect();
-                serde_json::to_vec(&Note::new(member, &readings)).ok()?
+                serde_json::to_vec(&Note::new(member, &readings, landing)).ok()?
             }
             None => Vec::new(),
         };

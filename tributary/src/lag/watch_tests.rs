@@ -1,7 +1,7 @@
 //! Known backlogs on a real embedded log, its time and the watch's moved by hand.
 
 use super::*;
-use crate::lag::report::{PartitionLag, State};
+use crate::lag::report::{PartitionLag, State, WorkspaceLag};
 use std::cell::Cell;
 use tributary_backends::{
     log::{Append, Change, Member, Message, PartitionReader, embedded, stand_in::StandIn},
@@ -249,6 +249,36 @@ async fn an_owner_is_there_and_the_age_is_known_whatever_the_clocks_say() {
     // Restarted as another process: the old note is still there.
     owner_says(&scene, 8, r#""done":0"#).await;
     assert_eq!(scene.lane().await.owner.as_deref(), Some("host:8"));
+}
+
+/// Who looks has counted nothing itself.
+#[tokio::test]
+async fn how_much_lands_of_whom_is_what_all_owners_say() {
+    let scene = Scene::new();
+    scene.append("acme", 5).await;
+    let leave = async |lane: u32, landing: &str| {
+        let note = format!(r#"{{"name":"h","holds":[{{"topic":"records","partition":{lane}}}]{landing}}}"#);
+        let process = Uuid::from_u128(u128::from(lane));
+        scene.tables.exchange(BOARD, process, note.as_bytes(), NOTE_LIVES).await.expect("left");
+    };
+    let told = async || {
+        let report = scene.newcomer(0).look(soon()).await.expect("a look");
+        let of = |one: WorkspaceLag| (one.workspace, one.records, one.throughput);
+        report.workspaces.into_iter().chain(report.others).map(of).collect::<Vec<_>>()
+    };
+    let all = |some: &[(&str, u64, Option<f64>)]| {
+        some.iter().map(|(name, records, rate)| ((*name).to_owned(), *records, *rate)).collect::<Vec<_>>()
+    };
+    leave(0, r#","landing":{"named":{"acme":1.5},"others":0.0}"#).await;
+    leave(1, r#","landing":{"named":{"acme":2.5,"idle":1.0},"others":0.0}"#).await;
+    assert_eq!(told().await, all(&[("acme", 5, Some(4.0)), ("idle", 0, Some(1.0)), ("(others)", 0, Some(0.0))]));
+    leave(0, r#","landing":{"named":{},"others":7.5}"#).await;
+    assert_eq!(told().await, all(&[("acme", 5, Some(2.5)), ("idle", 0, Some(1.0)), ("(others)", 0, Some(7.5))]));
+    let report = scene.look().await;
+    assert_eq!((report.workspaces.len(), report.others), (0, None), "a process without lanes tells of none");
+    // Of another version, which does not count.
+    leave(0, "").await;
+    assert_eq!(told().await, all(&[("acme", 5, None), ("(others)", 0, None)]));
 }
 
 /// A process that saw it come, and whose clock goes wrong.

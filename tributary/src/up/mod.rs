@@ -24,6 +24,8 @@ mod announce;
 mod disks;
 pub mod pipeline;
 mod ready;
+#[cfg(test)]
+mod scrape_tests;
 mod services;
 mod signals;
 
