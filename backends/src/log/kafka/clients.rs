@@ -22,7 +22,7 @@ pub(super) fn plain<T: FromClientConfigAndContext<Reports>>(
     options: &Options,
     reports: &Reports,
 ) -> Result<T, LogError> {
-    create(&common(options), reports.clone())
+    create(&common(options), reports.for_another())
 }
 
 /// Appends.

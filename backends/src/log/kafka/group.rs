@@ -112,10 +112,13 @@ type Leases = Arc<Mutex<HashMap<u32, Arc<Lease>>>>;
 /// Joins `group`; the member's thread does the rest. Blocks for as long as clients take to be set up.
 pub(super) fn join(shared: &Arc<Shared>, group: &str, topic: Topic) -> Result<KafkaMember, LogError> {
     let kafka = &shared.kafka;
-    let coordination =
-        Coordination { reports: kafka.reports.clone(), decisions: Mutex::default(), leaving: AtomicBool::new(false) };
+    let coordination = Coordination {
+        reports: kafka.reports.for_another(),
+        decisions: Mutex::default(),
+        leaving: AtomicBool::new(false),
+    };
     let coordinator: BaseConsumer<Coordination> = clients::consumer(&kafka.options, group, topic, coordination)?;
-    let fetcher: BaseConsumer<Reports> = clients::consumer(&kafka.options, group, topic, kafka.reports.clone())?;
+    let fetcher: BaseConsumer<Reports> = clients::consumer(&kafka.options, group, topic, kafka.reports.for_another())?;
     let name = kafka.options.topic(topic);
     let refused = |error| LogError::Halted(format!("cannot join group {group}: {error}"));
     coordinator.subscribe(&[&name]).map_err(refused)?;
@@ -239,6 +242,9 @@ impl Membership {
             }
             // Its partitions have queues of their own; this serves what librdkafka has to say.
             let _ = self.session.fetcher.poll(Duration::ZERO);
+            let (Session { coordinator, fetcher, .. }, brokers) = (&*self.session, &self.kafka.options.brokers);
+            coordinator.context().reports.remind(coordinator.client(), brokers);
+            fetcher.context().remind(fetcher.client(), brokers);
             while let Some(decision) = self.decision() {
                 self.carry_out(&decision);
             }

@@ -120,6 +120,7 @@ impl Kafka {
         let listen = move || {
             while let Some(kafka) = kafka.upgrade() {
                 let _ = kafka.plain.poll(LISTENING);
+                kafka.plain.context().remind(kafka.plain.client(), &kafka.options.brokers);
             }
         };
         let thread = std::thread::Builder::new().name("kafka-reports".to_owned()).spawn(listen);

@@ -58,7 +58,7 @@ impl Kafka {
         let mut client = self.onlooker.lock().unwrap_or_else(PoisonError::into_inner);
         let client = match &mut *client {
             Some(client) => client,
-            none => none.insert(clients::onlooker(&self.options, self.reports.clone())?),
+            none => none.insert(clients::onlooker(&self.options, self.reports.for_another())?),
         };
         client.assign(&list).map_err(failed)?;
         let mut fault = None;
@@ -79,6 +79,7 @@ impl Kafka {
                 None => {}
             }
         }
+        client.context().remind(client.client(), &self.options.brokers);
         client.unassign().map_err(failed)?;
         if let Some(error) = fault.filter(|_| wanted.values().any(|wanted| !wanted.done)) {
             return Err(failed(error));

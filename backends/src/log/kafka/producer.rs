@@ -57,13 +57,13 @@ pub(super) struct Producer {
 impl Producer {
     pub(super) fn new(options: &Options, reports: &Reports, headers: Option<Headers>) -> Result<Self, LogError> {
         let clocks = Arc::new(Clocks::new(options));
-        let acknowledgements = Acknowledgements { reports: reports.clone(), clocks: clocks.clone() };
+        let acknowledgements = Acknowledgements { reports: reports.for_another(), clocks: clocks.clone() };
         let native = RwLock::new(Arc::new(clients::producer(options, acknowledgements)?));
         let name = |topic| CString::new(options.topic(topic));
         let topics = Topic::ALL.map(name).into_iter().collect::<Result<_, _>>();
         let topics = topics.map_err(|error| LogError::Halted(format!("a topic's name: {error}")))?;
         let room = Arc::new(Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { options: options.clone(), reports: reports.clone(), topics, headers, room, clocks, native })
+        Ok(Self { options: options.clone(), reports: reports.for_another(), topics, headers, room, clocks, native })
     }
 
     /// Appends all, none of it after `by`; their offsets. Fails only when nothing of it can be appended any more, and takes no
@@ -111,6 +111,7 @@ impl Producer {
             Err((error, _)) => Err(error.into()),
         };
         if outcome.is_err() {
+            native.context().reports.remind(native.client(), &self.options.brokers);
             self.replace_if_dead(&native);
         }
         if under_way && matches!(outcome, Err(Failed::Log(LogError::Unavailable(_)))) {
@@ -205,7 +206,7 @@ impl Producer {
         if !Arc::ptr_eq(&current, native) {
             return;
         }
-        let acknowledgements = Acknowledgements { reports: self.reports.clone(), clocks: self.clocks.clone() };
+        let acknowledgements = Acknowledgements { reports: self.reports.for_another(), clocks: self.clocks.clone() };
         match clients::producer(&self.options, acknowledgements) {
             Ok(new) => {
                 tracing::warn!(reason, "the Kafka producer had to be replaced");

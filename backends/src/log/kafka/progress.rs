@@ -28,6 +28,7 @@ impl Kafka {
         let asker = self.asker(group, topic)?;
         // Takes what librdkafka has to say about this client, which it keeps until it is asked.
         let _ = asker.poll(Duration::ZERO);
+        asker.context().remind(asker.client(), &self.options.brokers);
         committed(&asker, &self.options.topic(topic), partitions)
     }
 
@@ -54,7 +55,7 @@ impl Kafka {
         if let Some(asker) = askers.get(group) {
             return Ok(asker.clone());
         }
-        let asker: BaseConsumer<Reports> = clients::consumer(&self.options, group, topic, self.reports.clone())?;
+        let asker: BaseConsumer<Reports> = clients::consumer(&self.options, group, topic, self.reports.for_another())?;
         let asker = Arc::new(asker);
         askers.insert(group.to_owned(), asker.clone());
         Ok(asker)
