@@ -19,5 +19,5 @@ cd "$(dirname "$0")/.."
 export AWS_ACCESS_KEY_ID=tributary AWS_SECRET_ACCESS_KEY=test-password AWS_REGION=us-east-1 AWS_ALLOW_HTTP=true
 # DuckDB loads what it needs for S3 when there is an endpoint; which one it asks is told for each lake.
 export AWS_ENDPOINT_URL=http://127.0.0.1:1
-cargo test --workspace --features tributary/cluster,tributary-backends/conformance --test e2e -- \
+cargo test --workspace --features tributary/cluster,tributary-backends/conformance,tributary-pipeline/services --test e2e -- \
     --ignored --nocapture fleet::job
