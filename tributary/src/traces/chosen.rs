@@ -20,8 +20,9 @@ const REQUEST: &str = "request";
 /// That of many requests at once, and that of one of them in it.
 const CHUNK: &str = "chunk";
 const LAND: &str = "land";
-/// The span of a partition lasts as long as it is assigned: as the parent of all its chunks it would make one endless trace.
-const ENDLESS: &str = "partition";
+/// Spans that are for log lines alone. That of a partition lasts as long as it is assigned: as the parent of all its chunks it
+/// would make one endless trace. The other one names the batch, as the span around it does in a trace.
+const OF_THE_LOG: [&str; 2] = ["partition", "unstored"];
 /// Requests whose sender traces them, per second: he says so before anybody has looked at his key.
 const SENDERS: u32 = 100;
 
@@ -40,7 +41,7 @@ impl Chosen {
 }
 
 fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with("tributary") && metadata.name() != ENDLESS && *metadata.level() <= LevelFilter::INFO
+    metadata.target().starts_with("tributary") && !OF_THE_LOG.contains(&metadata.name()) && *metadata.level() <= LevelFilter::INFO
 }
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Filter<S> for Chosen {
@@ -150,7 +151,7 @@ mod tests {
         let request = || {
             let _request = info_span!(target: trace::TARGET, "request").entered();
             let _check = info_span!(target: trace::TARGET, "check").entered();
-            info!("something happened");
+            info_span!("unstored").in_scope(|| info!("something happened"));
             tracing::debug!("something else");
         };
         assert_eq!(seen(1, request), (2, 1));
