@@ -41,7 +41,9 @@ impl Chosen {
 }
 
 fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with("tributary") && !OF_THE_LOG.contains(&metadata.name()) && *metadata.level() <= LevelFilter::INFO
+    metadata.target().starts_with("tributary")
+        && !OF_THE_LOG.contains(&metadata.name())
+        && *metadata.level() <= LevelFilter::INFO
 }
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Filter<S> for Chosen {
