@@ -120,9 +120,11 @@ fn report(table: &CheckedTable) -> Vec<String> {
         1 => "1 finding".to_owned(),
         many => format!("{many} findings"),
     };
+    let CheckedTable { workspace, version, files, live_rows, newer_entries, .. } = table;
+    let entries = table.index_entries.saturating_sub(*newer_entries);
+    let newer = if *newer_entries > 0 { format!(" ({newer_entries} more of later versions)") } else { String::new() };
     let head = format!(
-        "{}: version {}, {} files, {} rows, {} index entries: {verdict}",
-        table.workspace, table.version, table.files, table.live_rows, table.index_entries
+        "{workspace}: version {version}, {files} files, {live_rows} rows, {entries} index entries{newer}: {verdict}"
     );
     let unlisted = table.finding_count.saturating_sub(table.findings.len() as u64);
     let more = (unlisted > 0).then(|| format!("  - and {unlisted} more"));
@@ -161,11 +163,17 @@ mod tests {
             live_rows: 40,
             deleted_rows: 2,
             index_entries: 40,
+            newer_entries: 0,
             landed: 40,
             finding_count: 0,
             findings: Vec::new(),
         };
         assert_eq!(report(&table), ["acme: version 7, 3 files, 40 rows, 40 index entries: all agrees"]);
+        // Lanes go on meanwhile.
+        table.index_entries = 43;
+        table.newer_entries = 3;
+        let later = "acme: version 7, 3 files, 40 rows, 40 index entries (3 more of later versions): all agrees";
+        assert_eq!(report(&table), [later]);
         table.finding_count = 3;
         table.findings = vec!["one".to_owned(), "two".to_owned()];
         let lines = report(&table);

@@ -130,6 +130,9 @@ pub struct CheckedTable {
     /// Rows that deletion vectors mark.
     pub deleted_rows: u64,
     pub index_entries: u64,
+    /// Of these, how many are of versions after the one that was checked: lanes are at work.
+    #[serde(default)]
+    pub newer_entries: u64,
     /// Identities that have landed, by the lanes' own counters.
     pub landed: u64,
     /// Everything that does not agree; 0 when all is well.
@@ -147,6 +150,7 @@ impl From<TableReport> for CheckedTable {
             live_rows: report.live_rows,
             deleted_rows: report.deleted_rows,
             index_entries: report.index_entries,
+            newer_entries: report.newer_entries,
             landed: report.landed,
             finding_count: report.finding_count,
             findings: report.findings,

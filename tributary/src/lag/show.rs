@@ -13,7 +13,10 @@ pub fn lines(report: &Report, all: bool) -> Vec<String> {
     let mut lines = vec![headline(report)];
     lines.extend(report.partitions.iter().filter(|one| one.state.is_trouble()).take(ROWS).map(advice));
     if !report.owners_known {
-        lines.push("  Who has which partition is not known: the tables do not answer.".to_owned());
+        lines.push(
+            "  Who has which partition is not known: the tables do not answer in time. Are they away, or slow?"
+                .to_owned(),
+        );
     }
     lines.push(String::new());
     lines.extend(partition_table(report, all));
