@@ -87,9 +87,11 @@ impl Window {
         self.newest = now;
     }
 
+    /// By what came in this part and the one before: whoever comes anew has no more yet, however much it is.
     fn put_together(&mut self) {
+        let (this, before) = (place(self.newest), place(self.newest + PARTS as u32));
         let mut all: Vec<_> = self.names.drain().collect();
-        all.sort_by_cached_key(|(name, counts)| (Reverse(sum(counts)), name.clone()));
+        all.sort_by_cached_key(|(name, counts)| (Reverse(counts[this] + counts[before]), name.clone()));
         for (_, counts) in all.drain(NAMES / 2..) {
             self.others.iter_mut().zip(counts).for_each(|(others, count)| *others += count);
         }
@@ -160,6 +162,23 @@ mod tests {
         let of = |name: &str| lately.named.iter().find(|(known, _)| known == name).map(|(_, records)| *records);
         assert_eq!((of("large"), of("larger")), (Some(5_000), Some(10_000)));
         assert_eq!(lately.named.iter().map(|(_, records)| records).sum::<u64>() + lately.others, 25_000);
+    }
+
+    /// A thousand are there for longer than the window, and then one that does a hundred times as much.
+    #[test]
+    fn who_comes_late_with_much_is_told_apart() {
+        let mut window = Window::new(Duration::ZERO);
+        for second in 0..100 {
+            for n in 0..1_000u64 {
+                window.add(second * SECOND, Some(&format!("small-{n}")), 10);
+            }
+            if second >= 70 {
+                window.add(second * SECOND, Some("large"), 1_000);
+            }
+        }
+        let lately = window.lately(99 * SECOND);
+        let large = lately.named.iter().find(|(name, _)| name == "large");
+        assert_eq!(large.map(|(_, records)| *records), Some(30_000));
     }
 
     proptest! {

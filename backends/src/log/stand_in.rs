@@ -6,7 +6,8 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tributary_schemas::frame::SchemaIds;
 
-/// A log in front of another, to which goes all that it does not do otherwise.
+/// A log in front of another, to which goes all that it does not do otherwise. Who does something about appends has two to
+/// change: with and without a time.
 #[async_trait]
 #[expect(missing_docs, reason = "they are those of the log")]
 pub trait StandIn: Send + Sync + Debug + 'static {

@@ -249,6 +249,21 @@ impl Switchable {
         *self.settles.lock().expect("no panic") = Some(longest);
     }
 
+    /// What an append meets before it begins.
+    async fn hold_up(&self) -> Result<(), LogError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(LogError::Unavailable("switched off".into()));
+        }
+        let released = self.released.notified();
+        if self.held.load(Ordering::SeqCst) {
+            self.waiting.notify_one();
+            released.await;
+        }
+        let takes = *self.takes.lock().expect("no panic");
+        tokio::time::sleep(takes).await;
+        Ok(())
+    }
+
     /// Lets appends that wait go on.
     pub fn release(&self) {
         self.held.store(false, Ordering::SeqCst);
@@ -264,20 +279,12 @@ impl StandIn for Switchable {
 
     async fn append_by(&self, messages: Vec<Append>, by: Instant) -> Result<Vec<i64>, LogError> {
         *self.by.lock().expect("no panic") = Some(by);
-        StandIn::append(self, messages).await
+        self.hold_up().await?;
+        self.inner.append_by(messages, by).await
     }
 
     async fn append(&self, messages: Vec<Append>) -> Result<Vec<i64>, LogError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(LogError::Unavailable("switched off".into()));
-        }
-        let released = self.released.notified();
-        if self.held.load(Ordering::SeqCst) {
-            self.waiting.notify_one();
-            released.await;
-        }
-        let takes = *self.takes.lock().expect("no panic");
-        tokio::time::sleep(takes).await;
+        self.hold_up().await?;
         self.inner.append(messages).await
     }
 

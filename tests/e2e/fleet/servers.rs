@@ -66,7 +66,7 @@ async fn who_stops_while_kafka_hangs_answers_those_in_flight() {
     let mut server = Server::start("kafka", vec![]).await;
     let mut fleet = Fleet::on(server.among_others()).await;
     fleet.also("TRIBUTARY_DRAIN", "0s".to_owned());
-    for (hangs, answered) in [(Duration::from_secs(7), 202), (ENDS_WITHIN, 503)] {
+    for (hangs, answered) in [(Duration::from_secs(5), 202), (ENDS_WITHIN, 503)] {
         let mut serve = fleet.serve().await;
         let http = fleet.clients([&serve]).remove(0);
         server.pause();

@@ -51,7 +51,7 @@ fn advice(one: &PartitionLag) -> String {
     let owner = one.owner.as_deref().map_or_else(|| "its process".to_owned(), plain);
     let what = match one.state {
         State::NoOwner => {
-            "no process has it. Is `tributary pipeline` (or `up`) running? Its log says why it ended".to_owned()
+            "no process has it. Is `tributary pipeline` (or `up`) running? If all are, the group has a member that is not ours".to_owned()
         }
         State::Halted => {
             let reason = one.reason.as_deref().map(plain).unwrap_or_default();

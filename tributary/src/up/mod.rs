@@ -57,7 +57,7 @@ Ctrl-C or SIGTERM: finishes or abandons the chunks in hand and gives its lanes t
 /// How long `serve` goes on by default once it is told to stop.
 const DRAIN: &str = "5s";
 /// How long the backends may take to close.
-const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Run everything in one process.
 #[derive(Debug, Args)]

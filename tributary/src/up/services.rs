@@ -241,6 +241,15 @@ fn left_behind(why: &dyn Display) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn who_lands_its_own_or_has_no_api_ends_within_ten_seconds() {
+        // Three seconds are what a log on a disk may take.
+        for appends in [None, Some(Duration::from_secs(3))] {
+            let takes = Steps::of(appends).all_ended + super::super::CLOSED_WITHIN;
+            assert!(takes <= Duration::from_secs(10), "{appends:?}: {takes:?}");
+        }
+    }
+
     /// As it is promised in the help texts; and who deploys it as we show kills nobody before that.
     #[cfg(feature = "cluster")]
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// So long librdkafka has to find its brokers again by itself, each time longer: it keeps all reminders.
 const BY_ITSELF: Duration = Duration::from_secs(10);
 /// So many times that at most.
-const LONGEST: u32 = 12;
+const LONGEST: u32 = 3;
 
 /// Takes the reports of one client of a log. All clients of a log share what was said.
 #[derive(Debug, Default)]
@@ -64,6 +64,7 @@ impl Reports {
         if !self.brokers.lock().unwrap_or_else(PoisonError::into_inner).are_lost(Instant::now()) {
             return;
         }
+        self.warn("reminded", "all brokers were lost; told of them again");
         let Ok(brokers) = CString::new(brokers) else { return };
         // SAFETY: the client lives as long as it is borrowed, and librdkafka copies the text.
         unsafe { rdkafka::bindings::rd_kafka_brokers_add(client.native_ptr(), brokers.as_ptr()) };
