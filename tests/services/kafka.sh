@@ -69,7 +69,7 @@ EOF
     command=(java -Xmx768m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$fetched/*"
         kafka.Kafka "$root/server.properties")
     [ -e "$root/data/meta.properties" ] && return
-    java -cp "$fetched/*" kafka.tools.StorageTool format -t "$cluster" -c "$root/server.properties" \
+    java -cp "$fetched/*" kafka.tools.StorageTool format "--cluster-id=$cluster" -c "$root/server.properties" \
         --add-scram 'SCRAM-SHA-512=[name=tributary,password=test-password]' >"$root/format.log" 2>&1 ||
         fail "cannot format its storage; see $root/format.log"
 }
