@@ -49,7 +49,7 @@ enum Decision {
 
 /// Takes the group's decisions as they come; the member's thread carries them out.
 pub(super) struct Coordination {
-    reports: Reports,
+    pub(super) reports: Reports,
     decisions: Mutex<VecDeque<Decision>>,
     leaving: AtomicBool,
 }
@@ -242,9 +242,7 @@ impl Membership {
             }
             // Its partitions have queues of their own; this serves what librdkafka has to say.
             let _ = self.session.fetcher.poll(Duration::ZERO);
-            let (Session { coordinator, fetcher, .. }, brokers) = (&*self.session, &self.kafka.options.brokers);
-            coordinator.context().reports.remind(coordinator.client(), brokers);
-            fetcher.context().remind(fetcher.client(), brokers);
+            self.session.remind(&self.kafka.options.brokers);
             while let Some(decision) = self.decision() {
                 self.carry_out(&decision);
             }

@@ -21,6 +21,14 @@ pub(super) struct Session {
     pub(super) topic: String,
 }
 
+impl Session {
+    /// Tells the clients of `brokers` again, if they have lost them.
+    pub(super) fn remind(&self, brokers: &str) {
+        self.coordinator.context().reports.remind(self.coordinator.client(), brokers);
+        self.fetcher.context().remind(self.fetcher.client(), brokers);
+    }
+}
+
 /// The right to read a partition and to commit its offsets.
 pub(super) struct Lease {
     pub(super) topic: Topic,
