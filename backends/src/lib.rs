@@ -6,12 +6,14 @@
 //! | [`tables::Tables`] | [`tables::embedded`] | ScyllaDB or Cassandra: `tables::cql`, with the feature `cql` |
 //!
 //! Objects need no port of ours: `object_store` is one. [`world`] is the injected source of time and
-//! randomness, [`said`] keeps logs short, [`trace`] hands on whose work something is.
+//! randomness, [`said`] keeps logs short, [`lately`] counts by workspace what was done in the last minute, [`trace`] hands on
+//! whose work something is.
 
 pub mod certificate;
 pub mod crash;
 pub mod data_dir;
 pub mod disk;
+pub mod lately;
 #[cfg(any(test, feature = "conformance"))]
 pub mod lines;
 pub mod log;

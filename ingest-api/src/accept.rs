@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     frames::{BatchStamp, Messages},
     idempotency,
-    metrics::RecordResult,
+    metrics::{Backend, RecordResult},
     split::Form,
 };
 use bytes::Bytes;
@@ -103,7 +103,8 @@ async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) ->
     let span = tracing::info_span!(target: trace::TARGET, "batch", batch_id, workspace);
     let durable = async {
         // The row first: a batch that is in the log is always known, and one that is not lands never and says so.
-        api.tables.put_batch(row).await.map_err(|error| unstored(error, &batch_id, &workspace))?;
+        let row = api.metrics.timed(Backend::tables, api.tables.put_batch(row));
+        row.await.map_err(|error| unstored(error, &batch_id, &workspace))?;
         crash::point("accept.after_batch_row");
         let append = tracing::info_span!(
             target: trace::TARGET, "append", otel.kind = "producer", messages = messages.len() as i64
@@ -113,12 +114,13 @@ async fn store(api: &Api, order: &Order, body: Received, by: Option<Instant>) ->
             Some(by) => api.log.append_by(messages, by),
             None => api.log.append(messages),
         };
-        appending.instrument(append).await.map_err(|error| unstored(error, &batch_id, &workspace))
+        let appending = api.metrics.timed(Backend::log, appending.instrument(append));
+        appending.await.map_err(|error| unstored(error, &batch_id, &workspace))
     };
     durable.instrument(span).await?;
     drop(held);
     crash::point("accept.after_append");
-    count(api, &response, body_len);
+    count(api, &order.key.workspace, &response, body_len);
     api.pressure.took(&order.key.workspace, body_len);
     to_json(&response)
 }
@@ -147,7 +149,7 @@ async fn prepare(api: &Api, order: &Order, body: Received) -> Result<Prepared, F
         let each = |index, record| messages.add(index, record);
         let checked = batch::check(&bytes, order.form, &worker.config.limits, each).map_err(|refused| {
             let Refused { failure, records } = refused;
-            worker.metrics.count_records(RecordResult::refused, records);
+            worker.metrics.count_bad(RecordResult::refused, &order.key.workspace, records);
             failure
         })?;
         let messages = messages.finish(&checked.rejected, worker.log.partitions(Topic::Rejects));
@@ -189,11 +191,11 @@ fn row(checked: &Checked<'_>, response: &IngestAccepted, order: &Order, created_
     }
 }
 
-fn count(api: &Api, response: &IngestAccepted, body_len: usize) {
+fn count(api: &Api, workspace: &str, response: &IngestAccepted, body_len: usize) {
     api.metrics.batches.inc();
     api.metrics.body_bytes.inc_by(body_len as u64);
     api.metrics.count_records(RecordResult::accepted, response.accepted_count as usize);
-    api.metrics.count_records(RecordResult::rejected, response.rejected_count as usize);
+    api.metrics.count_bad(RecordResult::rejected, workspace, response.rejected_count as usize);
 }
 
 fn to_json(response: &IngestAccepted) -> Result<Bytes, Failure> {

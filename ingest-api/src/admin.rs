@@ -10,13 +10,24 @@ use axum::{
 };
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
-use serde_json::json;
-use std::sync::Arc;
+use serde_json::{Map, json};
+use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-/// Asks every backend whether it answers: its name, and what is wrong if anything is.
-pub type Ready = Arc<dyn Fn() -> BoxFuture<'static, Vec<(String, Result<(), String>)>> + Send + Sync>;
+/// What a backend has answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Which one.
+    pub backend: &'static str,
+    /// What is wrong, if anything is.
+    pub is: Result<(), String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Asks every backend whether it answers.
+pub type Ready = Arc<dyn Fn() -> BoxFuture<'static, Vec<Answer>> + Send + Sync>;
 
 #[derive(Clone)]
 struct Admin {
@@ -42,14 +53,16 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// 200 when every backend answers, else 503; the body names each of them.
+/// 200 when every backend answers, else 503; the body names each of them, and how long each took.
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let checks = (admin.ready)().await;
-    let ready = checks.iter().all(|(_, answer)| answer.is_ok());
-    let backends: serde_json::Map<_, _> =
-        checks.into_iter().map(|(name, answer)| (name, json!(answer.err().unwrap_or_else(|| "ok".into())))).collect();
+    let answers = (admin.ready)().await;
+    let ready = answers.iter().all(|answer| answer.is.is_ok());
+    let millis = |took: Duration| (took.as_secs_f64() * 1e3).round() / 1e3;
+    let seconds: Map<_, _> = answers.iter().map(|one| (one.backend.to_owned(), json!(millis(one.took)))).collect();
+    let said = |is: Result<(), String>| json!(is.err().unwrap_or_else(|| "ok".into()));
+    let backends: Map<_, _> = answers.into_iter().map(|one| (one.backend.to_owned(), said(one.is))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "backends": backends }))).into_response()
+    (status, Json(json!({ "ready": ready, "backends": backends, "seconds": seconds }))).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

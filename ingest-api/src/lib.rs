@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod pressure;
 pub mod rate;
+mod rejected;
 pub mod routes;
 mod server;
 pub mod split;

@@ -1,18 +1,21 @@
 //! What the API counts.
 
-use crate::pressure::lag::Standing;
+use crate::{pressure::lag::Standing, rejected::Rejected};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{future::Future, sync::atomic::AtomicU64, time::Duration};
+use tokio::time::Instant;
 
 /// All of them. Cloning gives a second handle to the same counters.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// `tributary_ingest_records_total{result}`.
     pub records: Family<RecordLabels, Counter>,
+    /// Whose records are rejected or refused.
+    rejected: Rejected,
     /// `tributary_ingest_batches_total`: batches answered with `202`, repeats not counted.
     pub batches: Counter,
     /// `tributary_ingest_body_bytes_total`: after decompression.
@@ -21,6 +24,8 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     /// `tributary_http_request_duration_seconds{route}`: from the request's head to the answer's.
     pub duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// `tributary_ingest_backend_duration_seconds{backend}`.
+    pub backend: Family<BackendLabels, Histogram, fn() -> Histogram>,
     /// `tributary_http_requests_in_flight`: long polls among them.
     pub in_flight: Gauge,
     /// `tributary_http_connections`: open ones.
@@ -111,6 +116,24 @@ pub struct RouteLabels {
     pub route: String,
 }
 
+/// What a batch waits for before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Backend {
+    /// Its row is made durable.
+    #[allow(non_camel_case_types, reason = "label values are lower case")]
+    tables,
+    /// Its messages are.
+    #[allow(non_camel_case_types, reason = "label values are lower case")]
+    log,
+}
+
+/// Labels of `tributary_ingest_backend_duration_seconds`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct BackendLabels {
+    pub backend: Backend,
+}
+
 /// Milliseconds to the longest poll.
 fn duration_buckets() -> Histogram {
     Histogram::new([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0])
@@ -121,10 +144,12 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             records: Family::default(),
+            rejected: Rejected::default(),
             batches: Counter::default(),
             body_bytes: Counter::default(),
             requests: Family::default(),
             duration: Family::new_with_constructor(duration_buckets as fn() -> Histogram),
+            backend: Family::new_with_constructor(duration_buckets as fn() -> Histogram),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             memory: Gauge::default(),
@@ -133,10 +158,13 @@ impl Metrics {
         };
         let m = metrics.clone();
         registry.register("tributary_ingest_records", "Records by what became of them at the door", m.records);
+        registry.register_collector(Box::new(m.rejected));
         registry.register("tributary_ingest_batches", "Batches accepted", m.batches);
         registry.register("tributary_ingest_body_bytes", "Bytes of accepted bodies, decompressed", m.body_bytes);
         registry.register("tributary_http_requests", "Requests answered", m.requests);
         registry.register_with_unit("tributary_http_request_duration", "Time to answer", Unit::Seconds, m.duration);
+        let help = "Time until a backend had made its part of a batch durable, or had failed";
+        registry.register_with_unit("tributary_ingest_backend_duration", help, Unit::Seconds, m.backend);
         registry.register("tributary_http_requests_in_flight", "Requests being answered", m.in_flight);
         registry.register("tributary_http_connections", "Open connections", m.connections);
         registry.register("tributary_ingest_memory_bytes", "Bytes reserved of the memory budget", m.memory);
@@ -151,6 +179,20 @@ impl Metrics {
     /// Counts records.
     pub fn count_records(&self, result: RecordResult, n: usize) {
         self.records.get_or_create(&RecordLabels { result }).inc_by(n as u64);
+    }
+
+    /// Counts records of a workspace that were not taken.
+    pub fn count_bad(&self, result: RecordResult, workspace: &str, n: usize) {
+        self.count_records(result, n);
+        self.rejected.count(workspace, n);
+    }
+
+    /// Does something on a backend, and counts how long that took, however it ends.
+    pub async fn timed<T>(&self, backend: Backend, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let done = work.await;
+        self.backend.get_or_create(&BackendLabels { backend }).observe(started.elapsed().as_secs_f64());
+        done
     }
 
     /// Counts a request that was answered.

@@ -1,13 +1,15 @@
 //! Which partitions this process works on, and what it has done there lately, for operators to see.
 
-use crate::lately::{Lately, Window};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
-use tributary_backends::log::Topic;
+use tributary_backends::{
+    lately::{Lately, Window},
+    log::Topic,
+};
 
 /// By topic and partition.
 type Held = BTreeMap<(Topic, u32), Part>;

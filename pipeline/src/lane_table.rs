@@ -94,7 +94,7 @@ impl LaneTable {
                 }
                 Err(Attempt::Incomplete(reason)) => {
                     progress.ready = None;
-                    tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                    self.again(&reason);
                 }
                 Err(Attempt::Conflict(reason)) => {
                     let before = self.table.txns().clone();
@@ -107,7 +107,7 @@ impl LaneTable {
                     }
                     progress.ready = None;
                     if moved_on {
-                        tracing::info!(table = %self.table.url(), "resolving a chunk again: {reason}");
+                        self.again(&reason);
                     } else if let Some(repair) = repairs.next() {
                         self.repair(repair, &reason).await?;
                     } else {
@@ -120,6 +120,14 @@ impl LaneTable {
             // The answer may have been lost on its way, or the index is behind: look at what the table says now.
             self.moved_on(version).await?;
             self.hear_of(&mut progress.unheard, chunk.next).await?;
+        }
+    }
+
+    /// Two writers of one table meet with every commit.
+    fn again(&self, reason: &str) {
+        let table = self.table.url();
+        if let Some(unsaid) = self.context.patience.may_say(&format!("resolving a chunk of {table} again")) {
+            tracing::info!(%table, unsaid, "resolving a chunk again: {reason}");
         }
     }
 

@@ -68,6 +68,11 @@ impl Patience {
         Self { first, longest, seed: u64::from_le_bytes(seed), said }
     }
 
+    /// How often `subject` was left unsaid since it was last said; `None` when it is to stay unsaid now too.
+    pub fn may_say(&self, subject: &str) -> Option<u64> {
+        self.said.may_say(subject)
+    }
+
     /// Starts an operation, named for the log.
     pub fn start(&self, doing: &'static str) -> Wait {
         let delays = ExponentialBuilder::new()

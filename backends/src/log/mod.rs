@@ -115,8 +115,8 @@ pub enum LogError {
     /// No room: try again once the disk has space.
     #[error("no space left for the log: {0}")]
     Full(String),
-    /// This reader no longer owns its partition: stop.
-    #[error("partition {partition} of {topic} has another owner now", topic = topic.name())]
+    /// This reader no longer owns its partition, or was silent for so long that another may: stop.
+    #[error("partition {partition} of {topic} is no longer this process's", topic = topic.name())]
     Fenced {
         /// Which topic.
         topic: Topic,

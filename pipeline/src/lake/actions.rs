@@ -76,6 +76,9 @@ pub(super) struct Txn {
     pub(super) last_updated: Option<i64>,
 }
 
+/// As much is told of what another writer says of itself.
+const MAX_WRITER_CHARS: usize = 60;
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FirstLine {
@@ -137,6 +140,16 @@ pub(super) fn to_commit<T: Serialize>(
 pub(super) fn is_of(text: &[u8], id: Uuid) -> bool {
     let first = serde_json::from_slice::<FirstLine>(lines(text).0);
     first.is_ok_and(|first| first.commit_info.txn_id.is_some_and(|of| of == id.to_string()))
+}
+
+/// Who wrote a commit file, and what it says that it did, for people. Both are anybody's text.
+pub(super) fn writer(text: &[u8]) -> String {
+    // Delta lets it stand in any line.
+    let info = text.split(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice::<FirstLine>(line).ok());
+    let short = |text: String| text.chars().take(MAX_WRITER_CHARS).collect::<String>();
+    let (engine, operation) = info.map(|line| (line.commit_info.engine_info, line.commit_info.operation)).unzip();
+    let engine = engine.flatten().map_or_else(|| "a program that does not say its name".to_owned(), short);
+    operation.flatten().map(short).map_or_else(|| engine.clone(), |operation| format!("{engine} ({operation})"))
 }
 
 /// The first line, and the rest.
@@ -219,5 +232,18 @@ mod tests {
         let actions = from_commit(text).unwrap();
         assert_eq!(actions.len(), 3);
         assert_eq!(actions[1].txn.as_ref().unwrap().version, 3);
+    }
+
+    #[test]
+    fn a_commit_says_who_wrote_it() {
+        let ours = to_commit(1, "WRITE", Uuid::nil(), &[txn(5)]).unwrap();
+        assert_eq!(writer(&ours), concat!("Tributary/", env!("CARGO_PKG_VERSION"), " (WRITE)"));
+        let theirs =
+            b"{\"unknown\":{}}\n{\"commitInfo\":{\"operation\":\"OPTIMIZE\",\"engineInfo\":\"Apache-Spark/3.5\"}}";
+        assert_eq!(writer(theirs), "Apache-Spark/3.5 (OPTIMIZE)");
+        assert_eq!(writer(b"{\"commitInfo\":{}}"), "a program that does not say its name");
+        assert_eq!(writer(b"\xff"), "a program that does not say its name");
+        let long = format!("{{\"commitInfo\":{{\"engineInfo\":\"{}\"}}}}", "\u{e9}".repeat(1_000));
+        assert_eq!(writer(long.as_bytes()).chars().count(), MAX_WRITER_CHARS);
     }
 }

@@ -125,7 +125,10 @@ async fn put(table: &Table, version: u64, body: Result<Vec<u8>, serde_json::Erro
     let Err(error) = table.store.create(&path, body.clone()).await else { return Ok(()) };
     match table.store.get(&path).await {
         Ok(Some(found)) if found == body => Ok(()),
-        Ok(Some(_)) => Err(LakeError::Conflict(format!("version {version} exists already"))),
+        Ok(Some(found)) => {
+            let by = actions::writer(&found);
+            Err(LakeError::Conflict(format!("version {version} exists already, written by {by}")))
+        }
         // Should our put come to pass after all, then the next try, which has the same name, meets it.
         Ok(None) => Err(LakeError::not_put(&path, error)),
         Err(also) => Err(LakeError::Conflict(format!("version {version} may be there: {error}; {also}"))),

@@ -1,12 +1,15 @@
 //! Alerts of what only happens among many processes and servers; see `crate::alerts`.
 
-use super::Fleet;
+use super::{
+    Fleet,
+    proxy::{Net, Proxy, WELL},
+};
 use crate::{
     alerts::Prometheus,
     harness::{Server, Servers},
     model::MESSAGES,
 };
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 /// Servers of the test's own, and a lake in a directory.
 fn on(kafka: &Server, cassandra: &Server, lake: &Path) -> Servers {
@@ -28,6 +31,35 @@ fn expiring(kafka: &Server, directory: &Path) -> String {
     let read = |file: &str| fs::read_to_string(file).expect("a certificate");
     fs::write(&both, read(kafka.says("TRIBUTARY_TEST_KAFKA_CA")) + &read(&short)).expect("written");
     both
+}
+
+/// Nothing fails, and nothing waits for the lake: senders are slow, for they wait for answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Prometheus: tests/alerts.sh --fire"]
+async fn tables_that_are_slow() {
+    let tables = Proxy::to(&std::env::var("TRIBUTARY_TEST_CQL").expect("set for the tests")).await;
+    let mut fleet = Fleet::new().await;
+    let behind = vec![("TRIBUTARY_SCYLLA", tables.address.to_string())];
+    let (serve, pipeline) = (fleet.start("serve", "", behind).await, fleet.pipeline().await);
+    let http = fleet.clients([&serve]).remove(0);
+    http.land(MESSAGES).await;
+    let prometheus = Prometheus::start().await;
+    prometheus.watch(&[serve.admin, pipeline.admin]).await;
+
+    tables.set(Net::Late(Duration::from_millis(400)));
+    let fired = {
+        let send = async || loop {
+            http.ndjson(MESSAGES).await.batch_id();
+        };
+        tokio::select! {
+            fired = prometheus.until_fired(&["TributaryBackendSlow"]) => fired,
+            _ = futures::future::join_all((0..4).map(|_| send())) => unreachable!("they go on for ever"),
+        }
+    };
+    assert!(fired.len() == 1, "others fired as well: {fired:?}");
+    tables.set(WELL);
+    http.land(MESSAGES).await;
+    prometheus.until_quiet().await;
 }
 
 /// A pipeline is gone for good, the brokers are gone for a while, a certificate is about to expire.

@@ -3,7 +3,7 @@
 use super::{pace::per_second, report::WorkspaceLag};
 use serde::{Deserialize, Serialize};
 use std::{cmp::Reverse, collections::BTreeMap};
-use tributary_pipeline::Lately;
+use tributary_backends::lately::Lately;
 
 /// Workspaces that a process tells apart: a note is read every two seconds by all of them.
 const NAMED: usize = 64;

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 /// Rates are of this long at most, so that they follow.
-const WINDOW: Duration = tributary_pipeline::LATELY;
+const WINDOW: Duration = tributary_backends::lately::LATELY;
 /// And of no less: a rate of one moment says nothing.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// Moving nothing for this long although something waits, and its owner is not at rest, is no pause between two chunks.

@@ -121,7 +121,7 @@ pub struct WorkspaceLag {
 
 impl WorkspaceLag {
     /// The name of those that are not named; no workspace can be called so.
-    pub const OTHERS: &'static str = "(others)";
+    pub const OTHERS: &'static str = tributary_backends::lately::OTHERS;
 
     /// Nothing.
     pub fn none(workspace: &str) -> Self {

@@ -11,7 +11,7 @@ const BEHIND: f64 = 10.0;
 /// The lines of a report; `all`: of every partition and workspace.
 pub fn lines(report: &Report, all: bool) -> Vec<String> {
     let mut lines = vec![headline(report)];
-    lines.extend(report.partitions.iter().filter(|one| one.state.is_trouble()).take(ROWS).map(advice));
+    lines.extend(all_advice(report));
     if !report.owners_known {
         lines.push(
             "  Who has which partition is not known: the tables do not answer in time. Are they away, or slow?"
@@ -41,15 +41,39 @@ fn headline(report: &Report) -> String {
         (0, false) if records == 0 => return format!("{at}  Up to date: everything accepted is in the lake"),
         (0, false) => "Keeping up".to_owned(),
     };
+    if records == 0 {
+        return format!("{at}  {verdict}, although nothing waits for the lake");
+    }
     let drained = drained.map(|seconds| format!(", done in {}", duration(seconds))).unwrap_or_default();
     let wait = if records == 1 { "record waits" } else { "records wait" };
     format!("{at}  {verdict}: {} {wait} for the lake, the oldest for {}{drained}", count(records), duration(oldest))
 }
 
+/// What is wrong with which partitions: once, where it is the same with many.
+fn all_advice(report: &Report) -> Vec<String> {
+    let mut same: Vec<(&str, String, Vec<u32>)> = Vec::new();
+    for one in report.partitions.iter().filter(|one| one.state.is_trouble()) {
+        let what = advice(one);
+        match same.iter_mut().find(|(topic, known, _)| *topic == one.topic && *known == what) {
+            Some((.., partitions)) => partitions.push(one.partition),
+            None => same.push((&one.topic, what, vec![one.partition])),
+        }
+    }
+    let line = |(topic, what, partitions): (&str, String, Vec<u32>)| {
+        let shown: Vec<_> = partitions.iter().take(4).map(u32::to_string).collect();
+        let more = match partitions.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("  {}/{}{more}: {what}", plain(topic), shown.join(", "))
+    };
+    same.into_iter().take(ROWS).map(line).collect()
+}
+
 /// What is wrong with a partition, and what to do first.
 fn advice(one: &PartitionLag) -> String {
     let owner = one.owner.as_deref().map_or_else(|| "its process".to_owned(), plain);
-    let what = match one.state {
+    match one.state {
         State::NoOwner => {
             "no process has it. Is `tributary pipeline` (or `up`) running? If all are, the group has a member that is not ours".to_owned()
         }
@@ -62,8 +86,7 @@ fn advice(one: &PartitionLag) -> String {
             duration(one.still_seconds)
         ),
         State::UpToDate | State::Working => String::new(),
-    };
-    format!("  {}/{}: {what}", plain(&one.topic), one.partition)
+    }
 }
 
 fn partition_table(report: &Report, all: bool) -> Vec<String> {
@@ -267,6 +290,19 @@ mod tests {
         assert!(all.contains("records/503: given up by host:7: the file x is corrupt"), "{all}");
         assert!(!all.contains('\u{1b}'), "{all}");
         assert!(all.contains("… and 996 that are up to date") && lines.len() < 15, "{all}");
+    }
+
+    #[test]
+    fn what_is_the_same_with_many_is_said_once() {
+        let mut partitions: Vec<_> = (0..16).map(|n| lane(n, 0, 0.0, State::NoOwner)).collect();
+        partitions[3] = lane(3, 0, 0.0, State::UpToDate);
+        let small = (0..2).map(|n| PartitionLag { topic: "rejects".to_owned(), ..lane(n, 0, 0.0, State::NoOwner) });
+        partitions.extend(small);
+        let lines = lines(&report(partitions), false);
+        assert!(lines[0].ends_with("17 PARTITIONS NEED HELP, although nothing waits for the lake"), "{lines:#?}");
+        assert!(lines[1].starts_with("  records/0, 1, 2, 4 and 11 more: no process has it"), "{lines:#?}");
+        assert!(lines[2].starts_with("  rejects/0, 1: no process has it"), "{lines:#?}");
+        assert!(lines[3].is_empty(), "{lines:#?}");
     }
 
     #[test]

@@ -4,15 +4,16 @@ use super::pipeline::PipelineHandle;
 use crate::backends::Backends;
 use futures::{
     FutureExt,
-    future::{BoxFuture, try_join_all},
+    future::{BoxFuture, OptionFuture, try_join_all},
 };
 use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_backends::{
     log::{LogError, RecordLog},
     tables::{Tables, TablesError},
 };
-use tributary_ingest_api::admin::Ready;
+use tributary_ingest_api::admin::{Answer, Ready};
 use tributary_pipeline::{GROUPS, Health};
 use uuid::Uuid;
 
@@ -22,8 +23,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Where processes that are asked leave a note, which nobody reads, and its microseconds of life.
 const BOARD: &str = "ready";
 const NOTE_LIVES: Duration = Duration::from_secs(10);
-
-type Answers = Vec<(String, Result<(), String>)>;
 
 /// The lanes of this process.
 #[derive(Debug, Clone)]
@@ -42,35 +41,40 @@ impl Lanes {
 pub fn checks(backends: &Backends, lanes: Option<Lanes>, stopping: CancellationToken) -> Ready {
     let (state, log) = (backends.state.clone(), backends.log.clone());
     let process = state.world.uuid_v7();
-    Arc::new(move || -> BoxFuture<'static, Answers> {
+    Arc::new(move || -> BoxFuture<'static, Vec<Answer>> {
         let (state, log, lanes, stopping) = (state.clone(), log.clone(), lanes.clone(), stopping.clone());
         async move {
             if stopping.is_cancelled() {
-                return vec![("process".to_owned(), Err("it is stopping".to_owned()))];
+                return vec![at_once("process", Err("it is stopping".to_owned()))];
             }
-            let (log, tables, lake) = futures::join!(
-                answer(ANSWER_WITHIN, log_answers(&*log)),
-                answer(ANSWER_WITHIN, tables_answer(&*state.tables, process)),
-                async {
-                    // Only lanes need the lake.
-                    if lanes.is_none() { Ok(()) } else { answer(ANSWER_WITHIN, state.lake.answers()).await }
-                },
-            );
-            let mut answers = vec![("log".to_owned(), log), ("tables".to_owned(), tables)];
-            if let Some(lanes) = lanes {
-                answers.extend([("lake".to_owned(), lake), ("lanes".to_owned(), lanes.check())]);
-            }
-            answers
+            let of_log = answer("log", ANSWER_WITHIN, log_answers(&*log));
+            let of_tables = answer("tables", ANSWER_WITHIN, tables_answer(&*state.tables, process));
+            // Only lanes need the lake.
+            let of_lanes = OptionFuture::from(lanes.map(async |lanes| {
+                [answer("lake", ANSWER_WITHIN, state.lake.answers()).await, at_once("lanes", lanes.check())]
+            }));
+            let (log, tables, lanes) = futures::join!(of_log, of_tables, of_lanes);
+            [log, tables].into_iter().chain(lanes.into_iter().flatten()).collect()
         }
         .boxed()
     })
 }
 
-async fn answer<T, E: Display>(within: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<(), String> {
-    match tokio::time::timeout(within, asked).await {
+async fn answer<T, E: Display>(
+    backend: &'static str,
+    within: Duration,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Answer {
+    let asked_at = Instant::now();
+    let is = match tokio::time::timeout(within, asked).await {
         Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {within:?}")),
-    }
+    };
+    Answer { backend, is, took: asked_at.elapsed() }
+}
+
+fn at_once(backend: &'static str, is: Result<(), String>) -> Answer {
+    Answer { backend, is, took: Duration::ZERO }
 }
 
 /// A few questions, however many lanes there are.
@@ -124,9 +128,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_backend_that_hangs_or_fails_is_not_ready() {
-        assert_eq!(answer(ANSWER_WITHIN, async { Ok::<_, String>(7) }).await, Ok(()));
-        assert_eq!(answer(ANSWER_WITHIN, async { Err::<(), _>("away") }).await, Err("away".to_owned()));
-        let hangs = answer(Duration::from_millis(1), std::future::pending::<Result<(), String>>()).await;
-        assert_eq!(hangs, Err("no answer within 1ms".to_owned()));
+        assert_eq!(answer("log", ANSWER_WITHIN, async { Ok::<_, String>(7) }).await.is, Ok(()));
+        assert_eq!(answer("log", ANSWER_WITHIN, async { Err::<(), _>("away") }).await.is, Err("away".to_owned()));
+        let hangs = answer("log", Duration::from_millis(1), std::future::pending::<Result<(), String>>()).await;
+        assert_eq!(hangs.is, Err("no answer within 1ms".to_owned()));
+        assert!(hangs.took >= Duration::from_millis(1));
     }
 }

@@ -9,7 +9,7 @@ use super::{
     options::Options,
     registry::Headers,
     reports::Reports,
-    send::{self, Outgoing},
+    send::{self, Outgoing, Sender},
     topics,
     void::{self, Clocks},
 };
@@ -22,7 +22,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::KafkaError,
     message::DeliveryResult,
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
+    producer::{Producer as _, ProducerContext},
 };
 use std::{
     ffi::CString,
@@ -38,14 +38,12 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// What a message costs beside its bytes, here and in librdkafka.
 const OVERHEAD: usize = 256;
 
-type Native = ThreadedProducer<Acknowledgements>;
+type Native = Sender<Acknowledgements>;
 
 /// Appends to the topics of one log.
 pub(super) struct Producer {
     options: Options,
     reports: Reports,
-    /// By [`Topic`](crate::log::Topic), in the order of their declaration.
-    topics: Vec<CString>,
     /// Of messages in the Confluent wire format.
     headers: Option<Headers>,
     room: Arc<Semaphore>,
@@ -58,12 +56,9 @@ impl Producer {
     pub(super) fn new(options: &Options, reports: &Reports, headers: Option<Headers>) -> Result<Self, LogError> {
         let clocks = Arc::new(Clocks::new(options));
         let acknowledgements = Acknowledgements { reports: reports.for_another(), clocks: clocks.clone() };
-        let native = RwLock::new(Arc::new(clients::producer(options, acknowledgements)?));
-        let name = |topic| CString::new(options.topic(topic));
-        let topics = Topic::ALL.map(name).into_iter().collect::<Result<_, _>>();
-        let topics = topics.map_err(|error| LogError::Halted(format!("a topic's name: {error}")))?;
+        let native = RwLock::new(Arc::new(native(options, acknowledgements)?));
         let room = Arc::new(Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { options: options.clone(), reports: reports.for_another(), topics, headers, room, clocks, native })
+        Ok(Self { options: options.clone(), reports: reports.for_another(), headers, room, clocks, native })
     }
 
     /// Appends all, none of it after `by`; their offsets. Fails only when nothing of it can be appended any more, and takes no
@@ -137,7 +132,7 @@ impl Producer {
             let (topic, partition) = (message.topic, message.partition);
             let not_after = self.clocks.there(topic, partition, given_up_at);
             let outgoing = Outgoing {
-                topic: &self.topics[topic as usize],
+                topic,
                 partition: i32::try_from(partition).unwrap_or(i32::MAX),
                 key: &message.key,
                 framed: self.headers.as_ref().map(|headers| headers.put_on(topic, &message.value, &mut framed)),
@@ -207,7 +202,7 @@ impl Producer {
             return;
         }
         let acknowledgements = Acknowledgements { reports: self.reports.for_another(), clocks: self.clocks.clone() };
-        match clients::producer(&self.options, acknowledgements) {
+        match self::native(&self.options, acknowledgements) {
             Ok(new) => {
                 tracing::warn!(reason, "the Kafka producer had to be replaced");
                 let dead = std::mem::replace(&mut *current, Arc::new(new));
@@ -217,6 +212,14 @@ impl Producer {
             Err(error) => tracing::error!(%error, "the Kafka producer cannot be replaced"),
         }
     }
+}
+
+fn native(options: &Options, acknowledgements: Acknowledgements) -> Result<Native, LogError> {
+    let name = |topic| CString::new(options.topic(topic));
+    let names = Topic::ALL.map(name).into_iter().collect::<Result<_, _>>();
+    let names = names.map_err(|error| LogError::Halted(format!("a topic's name: {error}")))?;
+    let sender = Sender::new(clients::producer(options, acknowledgements)?, names);
+    sender.map_err(|error| LogError::Unavailable(format!("cannot start a thread: {error}")))
 }
 
 /// Takes the brokers' acknowledgements.

@@ -1,8 +1,12 @@
-//! Handing messages to librdkafka without a copy of their values.
+//! Handing messages to librdkafka without a copy of their values and without looking for their topics by name, and
+//! hearing of them again.
 //!
 //! `rdkafka` lets librdkafka copy each value into memory of its own, which another thread frees after the acknowledgement:
 //! that took an eighth of all of accepting. Here what belongs to a message, and comes back with its acknowledgement, holds
-//! the value.
+//! the value. And it names the topic of each, which librdkafka finds under a lock that all of its threads share.
+//!
+//! `rdkafka`'s own thread that takes acknowledgements spins in the last millisecond of each tenth of a second, for it waits
+//! in whole milliseconds: on an idle machine that is a hundredth of a core.
 
 #![expect(unsafe_code, reason = "rdkafka has no safe call that does not copy")]
 
@@ -11,20 +15,109 @@ use super::{
     header::{OK, Unsent},
     void,
 };
-use crate::trace::{self, TraceParent};
+use crate::{
+    log::Topic,
+    trace::{self, TraceParent},
+};
 use rdkafka::{
     bindings as native,
-    error::KafkaError,
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, Producer as _, ProducerContext},
     util::IntoOpaque as _,
 };
-use std::ffi::{CStr, c_int, c_void};
+use std::{
+    ffi::{CString, c_int, c_void},
+    io,
+    ops::Deref,
+    ptr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 const COPY: c_int = native::RD_KAFKA_MSG_F_COPY as c_int;
 
+/// How long the client is listened to at a time; it is closed no sooner. The tenth of a millisecond is more than what has
+/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it.
+const LISTENING: Duration = Duration::from_micros(100_100);
+
+/// A client, what it sends to, and the thread that takes the acknowledgements.
+pub(super) struct Sender<C: ProducerContext + 'static> {
+    /// By [`Topic`], in the order of their declaration. Given back before the client is closed, for they are declared before.
+    topics: Vec<(CString, OnceLock<Handle>)>,
+    client: Arc<BaseProducer<C>>,
+    over: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl<C: ProducerContext + 'static> Sender<C> {
+    /// `names` by [`Topic`]. None of them is looked for before something is sent to it.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn new(client: BaseProducer<C>, names: Vec<CString>) -> io::Result<Self> {
+        let (client, over) = (Arc::new(client), Arc::new(AtomicBool::new(false)));
+        let (listened, ends) = (client.clone(), over.clone());
+        let listen = move || {
+            while !ends.load(Ordering::Relaxed) {
+                listened.poll(LISTENING);
+            }
+        };
+        let listening = Some(thread::Builder::new().name("kafka-acks".to_owned()).spawn(listen)?);
+        let topics = names.into_iter().map(|name| (name, OnceLock::new())).collect();
+        Ok(Self { topics, client, over, listening })
+    }
+
+    /// Null when librdkafka cannot make it, which it says of each message then.
+    fn topic(&self, topic: Topic) -> *mut native::rd_kafka_topic_t {
+        let Some((name, handle)) = self.topics.get(topic as usize) else { return ptr::null_mut() };
+        // SAFETY: the client is alive, the name ends with a zero and is copied; without a configuration the client's counts.
+        let make = || unsafe {
+            native::rd_kafka_topic_new(self.client.client().native_ptr(), name.as_ptr(), ptr::null_mut())
+        };
+        handle.get_or_init(|| Handle(make())).0
+    }
+}
+
+impl<C: ProducerContext + 'static> Drop for Sender<C> {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // Its handle of the client goes with it. If it has panicked, that was said.
+        self.listening.take().map(JoinHandle::join);
+    }
+}
+
+impl<C: ProducerContext + 'static> Deref for Sender<C> {
+    type Target = BaseProducer<C>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.client
+    }
+}
+
+/// A topic of a client.
+struct Handle(*mut native::rd_kafka_topic_t);
+
+// SAFETY: librdkafka's handles may be used, and given back, by any thread.
+unsafe impl Send for Handle {}
+// SAFETY: and by several at once.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: it is ours, and its client is still there, see [`Sender`].
+            unsafe { native::rd_kafka_topic_destroy(self.0) };
+        }
+    }
+}
+
 /// What is sent beside the value that its delivery holds.
 pub(super) struct Outgoing<'m> {
-    pub(super) topic: &'m CStr,
+    pub(super) topic: Topic,
     pub(super) partition: i32,
     pub(super) key: &'m [u8],
     /// Goes in place of that value, and is copied.
@@ -37,7 +130,7 @@ pub(super) struct Outgoing<'m> {
 
 /// Hands a message over. Does not wait; fails at once when it cannot be taken.
 pub(super) fn send<C>(
-    producer: &ThreadedProducer<C>,
+    sender: &Sender<C>,
     message: &Outgoing<'_>,
     delivery: Box<Delivery>,
 ) -> Result<(), KafkaError>
@@ -45,6 +138,10 @@ where
     C: ProducerContext<DeliveryOpaque = Box<Delivery>> + 'static,
 {
     use native::rd_kafka_vtype_t as V;
+    let topic = sender.topic(message.topic);
+    if topic.is_null() {
+        return Err(KafkaError::MessageProduction(RDKafkaErrorCode::UnknownTopic));
+    }
     let (value, flags) = match message.framed {
         Some(framed) => (framed, COPY),
         None => (delivery.message().value.as_ref(), 0),
@@ -56,15 +153,15 @@ where
         headers.add(trace::KAFKA_HEADER, trace.as_str().as_bytes());
     }
     let opaque = delivery.into_ptr();
-    // SAFETY: the client lives as long as `producer`. Each argument has the type that its tag asks for. Topic, key and
+    // SAFETY: client and topic live as long as `sender`. Each argument has the type that its tag asks for. The key and
     // a value with COPY are copied before the call returns. Any other value belongs to the delivery, which holds it
     // unchanged, on the heap, until librdkafka gives the delivery back, and librdkafka does that once it is done with
     // the value. The headers become librdkafka's if it takes the message.
     let answer = unsafe {
         native::rd_kafka_producev(
-            producer.client().native_ptr(),
-            V::RD_KAFKA_VTYPE_TOPIC,
-            message.topic.as_ptr(),
+            sender.client.client().native_ptr(),
+            V::RD_KAFKA_VTYPE_RKT,
+            topic,
             V::RD_KAFKA_VTYPE_PARTITION,
             message.partition,
             V::RD_KAFKA_VTYPE_MSGFLAGS,

@@ -1,4 +1,4 @@
-//! How many records of each workspace a lane has done lately. Pure.
+//! How many records of each workspace something was done with lately. Pure.
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
@@ -6,17 +6,20 @@ use std::{cmp::Reverse, collections::HashMap, time::Duration};
 pub const LATELY: Duration = Duration::from_secs(60);
 /// The window moves on by such a part of itself, and is longer by one of them at most.
 const PARTS: usize = 12;
-/// Workspaces of a lane that are told apart. Of more the half with the least is counted together, so that none with much is
+/// Workspaces that are told apart. Of more the half with the least is counted together, so that none with much is
 /// ever among these, whoever chose how many there are.
 const NAMES: usize = 128;
 
 /// Records of one workspace by the part in which they were done: that of number n is at n modulo the length.
 type Counts = [u64; PARTS + 1];
 
-/// The records of a lane that are done with: in the lake, or put aside.
+/// The name under which those that are not told apart stand.
+pub const OTHERS: &str = "(others)";
+
+/// The records that it was done with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lately {
-    /// In so long: less than [`LATELY`] as long as the lane has not been had for longer.
+    /// In so long: less than [`LATELY`] as long as nobody has counted for longer.
     pub over: Duration,
     /// Of each workspace that is told apart, in no order.
     pub named: Vec<(String, u64)>,
@@ -24,9 +27,20 @@ pub struct Lately {
     pub others: u64,
 }
 
-/// What a lane has done since it was had, of which what is old is forgotten. Times are since then.
+impl Lately {
+    /// Those with the most, the most first, then [`OTHERS`] with the rest; and in how long.
+    pub fn most(self, names: usize) -> (Vec<(String, u64)>, Duration) {
+        let Self { over, mut named, mut others } = self;
+        named.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| a.cmp(b)));
+        others += named.drain(names.min(named.len())..).map(|(_, records)| records).sum::<u64>();
+        named.push((OTHERS.to_owned(), others));
+        (named, over)
+    }
+}
+
+/// What was done since somebody began to count, of which what is old is forgotten. Times are since then.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub struct Window {
     part: Duration,
     /// Number of the part that is going on.
     newest: u32,
@@ -35,14 +49,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Of a lane that rests so long between two commits.
-    pub(crate) fn new(rest: Duration) -> Self {
+    /// Of somebody who rests so long in between.
+    pub fn new(rest: Duration) -> Self {
         let part = LATELY.max(rest) / PARTS as u32;
         Self { part, newest: 0, names: HashMap::new(), others: Counts::default() }
     }
 
     /// Counts records of a workspace; `None`: of one that is not known.
-    pub(crate) fn add(&mut self, at: Duration, workspace: Option<&str>, records: u64) {
+    pub fn add(&mut self, at: Duration, workspace: Option<&str>, records: u64) {
         self.go_on(at);
         if records == 0 {
             return;
@@ -65,7 +79,7 @@ impl Window {
     }
 
     /// What was done until now.
-    pub(crate) fn lately(&mut self, at: Duration) -> Lately {
+    pub fn lately(&mut self, at: Duration) -> Lately {
         self.go_on(at);
         let begins = self.part * self.newest.saturating_sub(PARTS as u32);
         let named = self.names.iter().map(|(name, counts)| (name.clone(), sum(counts))).collect();
