@@ -43,28 +43,30 @@ impl Rejected {
         }
     }
 
-    /// Per second: those with the most by name, and all others together, if there are any.
-    fn per_second(&self) -> Vec<(String, f64)> {
-        let mut counting = self.counting();
-        let at = counting.since.elapsed();
-        let (mut most, over) = counting.window.lately(at).most(NAMED);
-        drop(counting);
-        most.retain(|(name, records)| name != OTHERS || *records > 0);
-        // A process that has just started has not seen a hundred a second after a hundredth of one.
-        let seconds = over.as_secs_f64().max(1.0);
-        most.into_iter().map(|(name, records)| (name, records as f64 / seconds)).collect()
-    }
-
     fn counting(&self) -> MutexGuard<'_, Counting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Per second: those with the most by name, and all others together, if there are any.
+fn per_second(window: &mut Window, at: Duration) -> Vec<(String, f64)> {
+    let (mut most, over) = window.lately(at).most(NAMED);
+    most.retain(|(name, records)| name != OTHERS || *records > 0);
+    // A process that has just started has not seen a hundred a second after a hundredth of one.
+    let seconds = over.as_secs_f64().max(1.0);
+    most.into_iter().map(|(name, records)| (name, records as f64 / seconds)).collect()
 }
 
 impl Collector for Rejected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (name, help) = ("tributary_ingest_workspace_rejected", "Records per second of a workspace rejected lately");
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (workspace, rate) in self.per_second() {
+        let shown = {
+            let mut counting = self.counting();
+            let at = counting.since.elapsed();
+            per_second(&mut counting.window, at)
+        };
+        for (workspace, rate) in shown {
             ConstGauge::new(rate).encode(family.encode_family(&[("workspace", workspace)])?)?;
         }
         Ok(())
@@ -75,29 +77,31 @@ impl Collector for Rejected {
 mod tests {
     use super::*;
     use prometheus_client::{encoding::text::encode, registry::Registry};
-    use tokio::time::advance;
 
-    #[tokio::test(start_paused = true)]
-    async fn those_with_the_most_are_named_and_what_is_old_is_forgotten() {
+    #[test]
+    fn those_with_the_most_are_named_and_what_is_old_is_forgotten() {
+        let second = Duration::from_secs(1);
+        let mut window = Window::new(Duration::ZERO);
+        assert_eq!(per_second(&mut window, second), []);
+        for n in 0..40 {
+            window.add(second, Some(&format!("few-{n:02}")), 10);
+        }
+        window.add(second, Some("many"), 1_000);
+        let shown = per_second(&mut window, 10 * second);
+        assert_eq!((shown.len(), &shown[0]), (33, &("many".to_owned(), 100.0)));
+        assert_eq!(shown[32], (OTHERS.to_owned(), 9.0));
+        assert_eq!(per_second(&mut window, 80 * second), []);
+    }
+
+    #[test]
+    fn a_scrape_has_them_and_nothing_of_those_without_any() {
         let (rejected, mut registry) = (Rejected::default(), Registry::default());
         registry.register_collector(Box::new(rejected.clone()));
-        let shown = || {
-            let mut text = String::new();
-            encode(&mut text, &registry).expect("text");
-            let lines = text.lines().filter_map(|line| line.strip_prefix("tributary_ingest_workspace_rejected{"));
-            lines.map(str::to_owned).collect::<Vec<_>>()
-        };
         rejected.count("none", 0);
-        assert_eq!(shown(), Vec::<String>::new());
-        for n in 0..40 {
-            rejected.count(&format!("few-{n:02}"), 10);
-        }
-        rejected.count("many", 1_000);
-        advance(Duration::from_secs(10)).await;
-        let lines = shown();
-        assert_eq!((lines.len(), &*lines[0]), (33, r#"workspace="many"} 100.0"#));
-        assert_eq!(lines[32], r#"workspace="(others)"} 9.0"#);
-        advance(Duration::from_secs(70)).await;
-        assert_eq!(shown(), Vec::<String>::new());
+        rejected.count("some", 7);
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("text");
+        let lines = text.lines().filter(|line| line.starts_with("tributary_ingest_workspace_rejected{"));
+        assert_eq!(lines.collect::<Vec<_>>(), [r#"tributary_ingest_workspace_rejected{workspace="some"} 7.0"#]);
     }
 }

@@ -22,7 +22,7 @@ pub struct Room {
     pub bytes: usize,
 }
 
-/// Bytes of one read while a lane is waiting for its first message: what an idle lane holds of the budget.
+/// Bytes of a lane's first read: what one that is up to date takes of the budget.
 const FIRST_READ: usize = 256 * 1024;
 /// Bytes of one read after that.
 const READ: usize = 4 * 1024 * 1024;

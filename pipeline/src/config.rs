@@ -19,9 +19,6 @@ pub struct Config {
     /// Longer means fewer commits and
     /// larger files; a record waits up to this long before anyone can see it.
     pub commit_interval: Duration,
-    /// How long a lane without work waits in one read (default 1 s). Longer saves wake-ups; nothing else changes, a
-    /// new record ends the wait.
-    pub idle_wait: Duration,
     /// Tables that a lane keeps open (default 64). Each costs its list of files and 2 bytes per key for the filter;
     /// one that was closed costs a read of its index part when its workspace sends again.
     pub open_tables: usize,
@@ -62,7 +59,6 @@ impl Default for Config {
             chunk_records: 50_000,
             memory_bytes: 28 * 1024 * 1024,
             commit_interval: Duration::from_millis(300),
-            idle_wait: Duration::from_secs(1),
             open_tables: 64,
             read_first: 200_000,
             concurrent_tables: 4,

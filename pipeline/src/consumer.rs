@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use tributary_backends::log::{Change, FetchLimit, Member, Message, PartitionReader, Release, Topic};
 
-/// Messages of the small topics that are taken at once.
+/// Messages of the small topics that are taken at once, when there are some.
 const MESSAGES: FetchLimit =
-    FetchLimit { max_bytes: 4 * 1024 * 1024, max_messages: 2_000, max_wait: Duration::from_secs(1) };
+    FetchLimit { max_bytes: 4 * 1024 * 1024, max_messages: 2_000, max_wait: Duration::from_millis(20) };
 
 /// What is done with a partition until the token is cancelled. Boxed here, for a future behind a type parameter cannot
 /// be shown to be `Send` inside another one.
@@ -243,5 +243,6 @@ pub(crate) async fn next_messages(
 }
 
 async fn fetch(context: &Context, reader: &mut dyn PartitionReader) -> Result<Vec<Message>, Trouble> {
+    patiently!(context.patience, "reading the log", reader.filled())?;
     patiently!(context.patience, "reading the log", reader.fetch(MESSAGES))
 }

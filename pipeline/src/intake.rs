@@ -55,7 +55,7 @@ impl Intake {
     pub(crate) async fn read_ahead(&mut self, reader: &mut dyn PartitionReader) -> Result<Infallible, Trouble> {
         sleep_until(self.due).await;
         while !self.is_full() {
-            self.read(reader, self.context.config.idle_wait).await?;
+            self.wait_and_read(reader).await?;
             sleep(READ_AHEAD_PAUSE).await;
         }
         std::future::pending().await
@@ -67,11 +67,11 @@ impl Intake {
             sleep_until(self.due).await;
         }
         while self.gathered.messages.is_empty() {
-            self.read(reader, self.context.config.idle_wait).await?;
+            self.wait_and_read(reader).await?;
         }
         let high = patiently!(self.context.patience, "asking the log for its end", reader.watermarks())?.high;
         while !self.is_full() && reader.position() < high {
-            if self.read(reader, SHORT_WAIT).await? == 0 {
+            if self.read(reader).await? == 0 {
                 break;
             }
         }
@@ -87,15 +87,21 @@ impl Intake {
         Gathered { records: self.gathered.messages.len(), bytes: self.gathered.bytes }
     }
 
+    /// Reads once there is something. Whoever waits holds nothing of the budget, which is for those that work.
+    async fn wait_and_read(&mut self, reader: &mut dyn PartitionReader) -> Result<(), Trouble> {
+        patiently!(self.context.patience, "reading records from the log", reader.filled())?;
+        self.read(reader).await.map(drop)
+    }
+
     /// Reads once; how many messages came.
-    async fn read(&mut self, reader: &mut dyn PartitionReader, max_wait: Duration) -> Result<usize, Trouble> {
+    async fn read(&mut self, reader: &mut dyn PartitionReader) -> Result<usize, Trouble> {
         let empty = self.gathered.messages.is_empty();
         let Room { records: max_messages, bytes: max_bytes } = self.so_far().room(&self.context.config);
         let Some(mut permit) = self.reserve(max_bytes, empty).await? else {
             self.cramped = true;
             return Ok(0);
         };
-        let limit = FetchLimit { max_bytes, max_messages, max_wait };
+        let limit = FetchLimit { max_bytes, max_messages, max_wait: SHORT_WAIT };
         let messages = patiently!(self.context.patience, "reading records from the log", reader.fetch(limit))?;
         let bytes: usize = messages.iter().map(|message| message.key.len() + message.value.len()).sum();
         if let Some(kept) = permit.split(bytes.div_ceil(BUDGET_UNIT).min(permit.num_permits())) {

@@ -40,6 +40,7 @@ pub async fn run_all(factory: &dyn Factory) {
     what_comes_after_its_time_is_not_appended(factory).await;
     an_empty_fetch_waits_no_longer_than_told(factory).await;
     a_waiting_fetch_wakes_when_something_comes(factory).await;
+    waiting_ends_when_something_comes_and_takes_nothing(factory).await;
     a_dropped_fetch_loses_nothing(factory).await;
     a_fetch_keeps_to_its_limits(factory).await;
     seeking_goes_back_and_forth(factory).await;
@@ -183,6 +184,25 @@ pub async fn a_waiting_fetch_wakes_when_something_comes(factory: &dyn Factory) {
     assert_eq!(numbers(&read), [5]);
 }
 
+/// Waiting ends when there is something, and not before; it takes nothing, however often it is dropped.
+pub async fn waiting_ends_when_something_comes_and_takes_nothing(factory: &dyn Factory) {
+    let log = factory.fresh().await;
+    let (_member, mut readers) = join(&log, "g").await;
+    let reader = readers.get_mut(&0).unwrap();
+    assert!(timeout(Duration::from_millis(100), reader.filled()).await.is_err(), "there is nothing");
+    let (waited, ()) = tokio::join!(timeout(PATIENCE, reader.filled()), async { append(&log, 0, 5..8).await });
+    waited.unwrap().unwrap();
+    for _ in 0..3 {
+        timeout(PATIENCE, reader.filled()).await.unwrap().unwrap();
+    }
+    assert_eq!(reader.position(), 0);
+    assert_eq!(numbers(&read(reader, 3).await), [5, 6, 7]);
+    assert!(timeout(Duration::from_millis(100), reader.filled()).await.is_err(), "all was read");
+    reader.seek(1);
+    timeout(PATIENCE, reader.filled()).await.unwrap().unwrap();
+    assert_eq!(numbers(&read(reader, 2).await), [6, 7]);
+}
+
 /// A fetch that is dropped, at whatever moment, has not moved the position.
 pub async fn a_dropped_fetch_loses_nothing(factory: &dyn Factory) {
     let log = factory.fresh().await;
@@ -295,7 +315,9 @@ pub async fn a_former_owner_is_fenced(factory: &dyn Factory) {
     assert_eq!(new.partition(), partition);
     let waits = FetchLimit { max_wait: PATIENCE * 10, ..LIMIT };
     old.seek(10);
-    for outcome in [timeout(PATIENCE, old.fetch(waits)).await.unwrap().map(drop), old.commit(5).await] {
+    let (fetched, waited) =
+        (timeout(PATIENCE, old.fetch(waits)).await.unwrap(), timeout(PATIENCE, old.filled()).await.unwrap());
+    for outcome in [fetched.map(drop), waited, old.commit(5).await] {
         assert!(matches!(outcome, Err(LogError::Fenced { topic: TOPIC, partition: p }) if p == partition));
     }
     drop(second);

@@ -83,6 +83,9 @@ impl PartitionReader for Leased {
     fn position(&self) -> i64 {
         self.reader.position()
     }
+    async fn filled(&mut self) -> Result<(), LogError> {
+        self.reader.filled().await
+    }
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
         self.reader.fetch(limit).await
     }

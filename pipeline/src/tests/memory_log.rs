@@ -191,20 +191,30 @@ impl PartitionReader for Reader {
     fn position(&self) -> i64 {
         self.position
     }
-    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+    async fn filled(&mut self) -> Result<(), LogError> {
         let stored = self.log.stored.clone();
-        let damaged = stored.damaged.lock().unwrap().get(&(self.topic, self.partition)).copied();
-        if damaged.is_some_and(|from| self.position >= from) {
-            stored.refused.fetch_add(1, Ordering::SeqCst);
-            stored.changed.notify_waiters();
-            return Err(LogError::Halted("damaged".into()));
+        loop {
+            let damaged = stored.damaged.lock().unwrap().get(&(self.topic, self.partition)).copied();
+            if damaged.is_some_and(|from| self.position >= from) {
+                stored.refused.fetch_add(1, Ordering::SeqCst);
+                stored.changed.notify_waiters();
+                return Err(LogError::Halted("damaged".into()));
+            }
+            let changed = stored.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if stored.all(self.topic, self.partition).len() as i64 > self.position {
+                return Ok(());
+            }
+            changed.await;
         }
-        let changed = stored.changed.notified();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        if stored.all(self.topic, self.partition).len() as i64 <= self.position {
-            let _ = tokio::time::timeout(limit.max_wait, changed).await;
+    }
+    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        match tokio::time::timeout(limit.max_wait, self.filled()).await {
+            Ok(filled) => filled?,
+            Err(_) => return Ok(Vec::new()),
         }
+        let stored = self.log.stored.clone();
         let mut bytes = 0;
         let fits = |message: &Message| {
             let first = bytes == 0;

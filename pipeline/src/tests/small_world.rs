@@ -270,7 +270,6 @@ pub(crate) fn quick(chunk_records: usize) -> Config {
     Config {
         chunk_records,
         commit_interval: Duration::ZERO,
-        idle_wait: Duration::from_millis(20),
         retry_first: Duration::from_millis(1),
         retry_longest: Duration::from_millis(2),
         ..Config::default()

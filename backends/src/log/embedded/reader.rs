@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::timeout,
 };
 
 /// A member of a group; leaves it when dropped.
@@ -90,17 +90,22 @@ impl PartitionReader for Reader {
         self.position
     }
 
-    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
-        let deadline = Instant::now() + limit.max_wait;
+    async fn filled(&mut self) -> Result<(), LogError> {
         while self.position >= *self.high.borrow_and_update() {
             self.owned()?;
             tokio::select! {
                 _ = self.high.changed() => {}
                 _ = self.fenced.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
             }
         }
-        self.owned()?;
+        self.owned()
+    }
+
+    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        match timeout(limit.max_wait, self.filled()).await {
+            Ok(filled) => filled?,
+            Err(_) => return Ok(Vec::new()),
+        }
         let (partition, cursor, position) = (self.partition.clone(), self.cursor.take(), self.position);
         let read = move || partition.read_from(position, cursor, limit);
         let (messages, cursor) = blocking(read).await?;

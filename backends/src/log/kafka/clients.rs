@@ -14,6 +14,10 @@ use std::time::Duration;
 /// when lanes are asked back and once more when they are given out, and the lanes stand still that long.
 const HEARTBEAT: Duration = Duration::from_millis(400);
 
+/// How long a broker keeps a question for messages where there are none. A partition that is added meanwhile is asked for
+/// behind it.
+const FETCH_WAIT: Duration = Duration::from_secs(1);
+
 /// Bytes that an onlooker asks of a partition at a time; a larger batch comes whole.
 const ONLOOKER_FETCH: &str = "65536";
 
@@ -61,7 +65,8 @@ where
         // Bytes alone bound what is fetched ahead, and fetching goes on at once when there is room again.
         .set("queued.max.messages.kbytes", (options.prefetch(topic) / 1_024).max(1).to_string())
         .set("queued.min.messages", "10000000")
-        .set("fetch.queue.backoff.ms", "10");
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", millis(FETCH_WAIT));
     properties(&mut config, options);
     config
         .set("group.id", options.group(group))

@@ -15,13 +15,15 @@ use rdkafka::{
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, time::timeout};
 use tributary_schemas::frame::wire_id;
 
 /// How long a commit is tried while its group is changing.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit takes at most.
 const COMMIT_BOUND: Duration = Duration::from_secs(20);
+/// A reader that waits is told of messages. Should that ever fail, it finds them by itself before anybody calls it stuck.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 const COMMIT_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Reader {
@@ -37,7 +39,7 @@ pub(super) struct Reader {
     reaches: i64,
     /// Whether the queue holds what comes at the position.
     placed: bool,
-    /// Taken from the queue, but more than the last fetch could take, or of a schema that is not known yet.
+    /// Taken from the queue, and not given out yet.
     held: Option<Message>,
     /// Came behind messages that went out first.
     failed: Option<KafkaError>,
@@ -60,13 +62,40 @@ impl Reader {
         }
     }
 
-    /// What is there already, without waiting.
-    fn take(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+    /// Begins to read, unless that was done.
+    fn place(&mut self) -> Result<(), LogError> {
         self.lease.check()?;
         if !self.placed {
             self.lease.read_from(self.position)?;
             self.placed = true;
         }
+        Ok(())
+    }
+
+    /// Whether there is a message, which is held from now on.
+    fn peek(&mut self) -> Result<bool, LogError> {
+        self.place()?;
+        let (position, failed, held) = (self.position, &mut self.failed, &mut self.held);
+        let mut passed_over = None;
+        self.lease.drain(|queue| {
+            while failed.is_none() && held.is_none() {
+                match queue.poll(Duration::ZERO) {
+                    None => break,
+                    Some(Err(error)) => *failed = Some(error),
+                    // What was on its way before the position moved.
+                    Some(Ok(message)) if message.offset() < position => {}
+                    Some(Ok(message)) if void::is_void(&message) => passed_over = Some(message.offset()),
+                    Some(Ok(message)) => *held = Some(owned(&message)),
+                }
+            }
+        })?;
+        self.moved(None, passed_over);
+        Ok(self.held.is_some())
+    }
+
+    /// What is there already, without waiting; the schema of what is held is known.
+    fn take(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        self.place()?;
         let mut taken = Taken::new(limit);
         if let Some(held) = self.held.take() {
             taken.add(held.offset, held.appended_at, &held.key, &held.value, held.trace);
@@ -188,30 +217,33 @@ impl PartitionReader for Reader {
         self.position
     }
 
-    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
-        let deadline = Instant::now() + limit.max_wait;
-        loop {
-            self.learn_schema().await?;
-            // No waiting between taking messages and returning them: a fetch that is dropped loses nothing.
-            let messages = self.take(limit)?;
-            if !messages.is_empty() {
-                return Ok(messages);
-            }
-            // Of a schema that is to be learned first.
-            if self.held.is_some() {
-                continue;
-            }
+    async fn filled(&mut self) -> Result<(), LogError> {
+        while !self.peek()? {
             self.commit_void().await?;
-            if let Some(error) = self.failed.take() {
-                self.mend(&error).await?;
+            if let Some(error) = self.failed.clone() {
+                // Whoever is dropped over it leaves it to the next.
+                let mended = self.mend(&error).await;
+                self.failed = None;
+                mended?;
                 continue;
             }
             tokio::select! {
                 () = self.lease.filled.notified() => {}
                 _ = self.fenced.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
+        Ok(())
+    }
+
+    async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        match timeout(limit.max_wait, self.filled()).await {
+            Ok(filled) => filled?,
+            Err(_) => return Ok(Vec::new()),
+        }
+        self.learn_schema().await?;
+        // No waiting between taking messages and returning them: a fetch that is dropped loses nothing.
+        self.take(limit)
     }
 
     fn seek(&mut self, offset: i64) {

@@ -34,15 +34,15 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
 const COPY: c_int = native::RD_KAFKA_MSG_F_COPY as c_int;
 
-/// How long the client is listened to at a time; it is closed no sooner. The tenth of a millisecond is more than what has
-/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it.
-const LISTENING: Duration = Duration::from_micros(100_100);
+/// How long the client is listened to at a time. The tenth of a millisecond is more than what has passed of it when the wait
+/// begins, so that the whole milliseconds that are waited are all of it.
+const LISTENING: Duration = Duration::from_micros(1_000_100);
 
 /// A client, what it sends to, and the thread that takes the acknowledgements.
 pub(super) struct Sender<C: ProducerContext + 'static> {
@@ -50,7 +50,6 @@ pub(super) struct Sender<C: ProducerContext + 'static> {
     topics: Vec<(CString, OnceLock<Handle>)>,
     client: Arc<BaseProducer<C>>,
     over: Arc<AtomicBool>,
-    listening: Option<JoinHandle<()>>,
 }
 
 impl<C: ProducerContext + 'static> Sender<C> {
@@ -66,27 +65,25 @@ impl<C: ProducerContext + 'static> Sender<C> {
                 listened.poll(LISTENING);
             }
         };
-        let listening = Some(thread::Builder::new().name("kafka-acks".to_owned()).spawn(listen)?);
+        thread::Builder::new().name("kafka-acks".to_owned()).spawn(listen)?;
         let topics = names.into_iter().map(|name| (name, OnceLock::new())).collect();
-        Ok(Self { topics, client, over, listening })
+        Ok(Self { topics, client, over })
     }
 
     /// Null when librdkafka cannot make it, which it says of each message then.
     fn topic(&self, topic: Topic) -> *mut native::rd_kafka_topic_t {
         let Some((name, handle)) = self.topics.get(topic as usize) else { return ptr::null_mut() };
         // SAFETY: the client is alive, the name ends with a zero and is copied; without a configuration the client's counts.
-        let make = || unsafe {
-            native::rd_kafka_topic_new(self.client.client().native_ptr(), name.as_ptr(), ptr::null_mut())
-        };
+        let make =
+            || unsafe { native::rd_kafka_topic_new(self.client.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
         handle.get_or_init(|| Handle(make())).0
     }
 }
 
 impl<C: ProducerContext + 'static> Drop for Sender<C> {
     fn drop(&mut self) {
+        // Nobody waits for the thread, which closes the client when it notices.
         self.over.store(true, Ordering::Relaxed);
-        // Its handle of the client goes with it. If it has panicked, that was said.
-        self.listening.take().map(JoinHandle::join);
     }
 }
 
@@ -129,11 +126,7 @@ pub(super) struct Outgoing<'m> {
 }
 
 /// Hands a message over. Does not wait; fails at once when it cannot be taken.
-pub(super) fn send<C>(
-    sender: &Sender<C>,
-    message: &Outgoing<'_>,
-    delivery: Box<Delivery>,
-) -> Result<(), KafkaError>
+pub(super) fn send<C>(sender: &Sender<C>, message: &Outgoing<'_>, delivery: Box<Delivery>) -> Result<(), KafkaError>
 where
     C: ProducerContext<DeliveryOpaque = Box<Delivery>> + 'static,
 {
