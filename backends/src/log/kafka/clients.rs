@@ -13,6 +13,8 @@ use std::time::Duration;
 /// How often at most a member tells its group's coordinator that it lives. It learns of a rebalance with the answer, once
 /// when lanes are asked back and once more when they are given out, and the lanes stand still that long.
 const HEARTBEAT: Duration = Duration::from_millis(400);
+/// The same where no lanes wait for it: each wakes three threads, which is most of what an idle process does.
+const SLOW_HEARTBEAT: Duration = Duration::from_millis(1_200);
 
 /// How long a broker keeps a question for messages where there are none. A partition that is added meanwhile is asked for
 /// behind it.
@@ -59,9 +61,10 @@ where
     T: FromClientConfigAndContext<C>,
 {
     let mut config = common(options);
+    let heartbeat = if topic == Topic::Records { HEARTBEAT } else { SLOW_HEARTBEAT };
     let interval = options.session_timeout.max(options.release_grace) + Duration::from_secs(10);
     config
-        .set("heartbeat.interval.ms", millis(HEARTBEAT.min(options.session_timeout / 3)))
+        .set("heartbeat.interval.ms", millis(heartbeat.min(options.session_timeout / 3)))
         // Bytes alone bound what is fetched ahead, and fetching goes on at once when there is room again.
         .set("queued.max.messages.kbytes", (options.prefetch(topic) / 1_024).max(1).to_string())
         .set("queued.min.messages", "10000000")
