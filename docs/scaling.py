@@ -66,7 +66,6 @@ CONSTANTS = {
     "chunk_records": ("pipeline/src/config.rs", r"chunk_records: ([\d_]+),"),
     "chunk_mib": ("pipeline/src/config.rs", r"chunk_bytes: (\d+) \* 1024 \* 1024,"),
     "memory_mib": ("pipeline/src/config.rs", r"memory_bytes: (\d+) \* 1024 \* 1024,"),
-    "first_read_kib": ("pipeline/src/chunking.rs", r"const FIRST_READ: usize = (\d+) \* 1024;"),
     "checkpoint_every": ("pipeline/src/lake/create.rs", r"const CHECKPOINT_EVERY: u64 = (\d+);"),
     "action_bytes": ("pipeline/src/lake/actions.rs", r"actions.len\(\) \* (\d+)\)"),
     "key_bytes": ("schemas/src/identity.rs", r"pub struct Identity\(pub \[u8; (\d+)\]\)"),
@@ -198,7 +197,6 @@ def lanes(v):
     default = Commits(v, v["commit_interval"])
     per_lane = default.per_second / v["lanes"]
     able = v["concurrent_tables"] / (3 * v["put_seconds"])
-    waiting = v["memory_mib"] * 1024 / v["first_read_kib"]
     return [
         ("workspaces of a lane", f"{commas(parts)} tables a lane", "workspaces × spread / lanes"),
         ("lanes with more than are kept open", f"{poisson_above(parts, v['open_tables']) * 100:.2f} % of lanes",
@@ -213,10 +211,8 @@ def lanes(v):
         ("commits that a lane can do", f"{commas(able)} commits/s at most",
          "concurrent_tables / (data file, vectors and commit, one after the other)"),
         ("a chunk is full after", f"{commas(default.fills_in)} s", "chunk_mib / (records of a lane × raw_bytes)"),
-        ("lanes that can wait at once in a process", f"{commas(waiting)} lanes waiting",
-         "memory_mib / first_read_kib: beyond it idle lanes take turns"),
-        ("memory that Kafka's client may fill", f"{size(4 * 2 ** v['prefetch_shift'] * waiting)} of prefetch",
-         "prefetch_bytes × that many lanes"),
+        ("memory that Kafka's client may fill", f"{size(4 * 2 ** v['prefetch_shift'] * 100)} of prefetch",
+         "prefetch_bytes × 100 lanes of a process"),
     ]
 
 

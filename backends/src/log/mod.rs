@@ -200,17 +200,26 @@ pub trait RecordLog: Send + Sync + std::fmt::Debug + 'static {
     /// The group's committed offset, if it ever committed one. Some logs commit where a group begins.
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError>;
 
-    /// How far the group is in each partition of the topic, in the order of their numbers. Made to be asked every other
-    /// second: a few questions to the brokers, however many partitions there are.
-    async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
+    /// How far each group is in each partition of its topic, in the order of their numbers. Made to be asked every other
+    /// second: a few questions to the brokers, however many groups and partitions there are.
+    async fn progress_of(&self, groups: &[(&str, Topic)]) -> Result<Vec<Vec<Progress>>, LogError> {
         let mut all = Vec::new();
-        for partition in 0..self.partitions(topic) {
-            // In this order, so that nobody is ahead of the end.
-            let committed = self.committed(group, topic, partition).await?;
-            let Watermarks { low, high } = self.watermarks(topic, partition).await?;
-            all.push(Progress { done: committed.unwrap_or(low), high });
+        for (group, topic) in groups {
+            let mut one = Vec::new();
+            for partition in 0..self.partitions(*topic) {
+                // In this order, so that nobody is ahead of the end.
+                let committed = self.committed(group, *topic, partition).await?;
+                let Watermarks { low, high } = self.watermarks(*topic, partition).await?;
+                one.push(Progress { done: committed.unwrap_or(low), high });
+            }
+            all.push(one);
         }
         Ok(all)
+    }
+
+    /// The same of one group.
+    async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
+        Ok(self.progress_of(&[(group, topic)]).await?.pop().unwrap_or_default())
     }
 
     /// For onlookers: of each of the partitions `places`, which differ, the messages from an offset on (from the first

@@ -65,8 +65,8 @@ impl<L: StandIn> RecordLog for L {
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<i64>, LogError> {
         self.behind().committed(group, topic, partition).await
     }
-    async fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
-        self.behind().progress(group, topic).await
+    async fn progress_of(&self, groups: &[(&str, Topic)]) -> Result<Vec<Vec<Progress>>, LogError> {
+        self.behind().progress_of(groups).await
     }
     async fn look(
         &self,

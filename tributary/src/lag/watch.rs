@@ -214,11 +214,7 @@ impl Watch {
     async fn standings(&self, now: impl FnOnce() -> Duration) -> Result<(Duration, Vec<Standing>), LogError> {
         let mut paces = self.paces.lock().await;
         let at = now();
-        // One after the other, for which the threads that wait for brokers are none or one.
-        let mut answers = Vec::with_capacity(GROUPS.len());
-        for (group, topic) in GROUPS {
-            answers.push(self.log.progress(group, topic).await?);
-        }
+        let answers = self.log.progress_of(&GROUPS).await?;
         let memory = self.memory();
         let mut all = Vec::new();
         for ((_, topic), answer) in GROUPS.into_iter().zip(answers) {

@@ -43,13 +43,12 @@ impl Kafka {
         limit: FetchLimit,
     ) -> Result<Vec<Vec<Message>>, LogError> {
         let deadline = Instant::now() + limit.max_wait;
-        let partitions: Vec<u32> = places.iter().map(|(partition, _)| *partition).collect();
-        let ends = self.ends(topic, &partitions, Offset::End)?;
+        let ends = self.ends(places.iter().map(|(partition, _)| (topic, *partition)), Offset::End)?;
         let mut wanted: HashMap<u32, Wanted> = HashMap::new();
         let mut list = TopicPartitionList::new();
         let (name, failed) = (self.options.topic(topic), |error| errors::unavailable("look at messages", &error));
         for (partition, from) in places {
-            let end = ends.get(partition).copied().unwrap_or(0);
+            let end = ends.get(&(topic, *partition)).copied().unwrap_or(0);
             wanted.insert(*partition, Wanted { end, messages: Vec::new(), bytes: 0, done: *from >= end });
             if *from < end {
                 list.add_partition_offset(&name, native(*partition), Offset::Offset(*from)).map_err(failed)?;

@@ -1,77 +1,113 @@
 //! How far groups are, asked from outside them.
 //!
-//! Committed offsets can only be asked for by a client with the group's name. There is one for each name that was ever
-//! asked about, because setting one up costs threads and connections. It never subscribes, so it is no member. Every
-//! question is for all partitions at once: one request to the group's coordinator, one to each broker that leads some.
+//! `rdkafka` asks for committed offsets in the name of a client's own group only. So an administrator's question is put, by
+//! one client for all groups, because each costs threads and connections. That client remembers for ever which broker
+//! coordinates a group, also when that broker says that it does not any more: so one whose question failed is not asked
+//! again. Every question is for all partitions at once: one request to each group's coordinator, one to each broker that leads
+//! some.
 
-use super::{Kafka, PATIENCE, clients, committed, errors, native, offsets, reports::Reports};
+use super::{Kafka, PATIENCE, admin, clients, errors, native, reports::Reports};
 use crate::log::{LogError, Progress, Topic};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
+/// Offsets of partitions.
+type Offsets = HashMap<(Topic, u32), i64>;
+
 impl Kafka {
     /// What the group has committed; partitions without are left out. Blocks.
-    pub(super) fn committed(
-        &self,
-        group: &str,
-        topic: Topic,
-        partitions: &[u32],
-    ) -> Result<HashMap<u32, i64>, LogError> {
-        let asker = self.asker(group, topic)?;
+    pub(super) fn committed(&self, group: &str, topic: Topic) -> Result<HashMap<u32, i64>, LogError> {
+        match self.ask_for_committed(group, topic) {
+            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NotCoordinator)) => self.ask_for_committed(group, topic),
+            answer => answer,
+        }
+        .map_err(|error| errors::unavailable("ask for the committed offsets", &error))
+    }
+
+    fn ask_for_committed(&self, group: &str, topic: Topic) -> Result<HashMap<u32, i64>, KafkaError> {
+        let asker = self.asker()?;
         // Takes what librdkafka has to say about this client, which it keeps until it is asked.
         let _ = asker.poll(Duration::ZERO);
-        asker.context().remind(asker.client(), &self.options.brokers);
-        committed(&asker, &self.options.topic(topic), partitions)
+        let (group, topic) = (self.options.group(group), self.options.topic(topic));
+        let answer = admin::committed(&asker, &group, &topic, PATIENCE);
+        if answer.is_err() {
+            let mut current = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
+            current.take_if(|current| Arc::ptr_eq(current, &asker));
+        }
+        answer
     }
 
-    /// How far the group is in each partition. Blocks.
-    pub(super) fn progress(&self, group: &str, topic: Topic) -> Result<Vec<Progress>, LogError> {
-        let all: Vec<u32> = (0..self.options.partitions(topic)).collect();
-        // In this order, so that nobody is ahead of the end.
-        let committed = self.committed(group, topic, &all)?;
-        let ends = self.ends(topic, &all, Offset::End)?;
-        let new: Vec<u32> = all.iter().filter(|partition| !committed.contains_key(partition)).copied().collect();
-        let beginnings = self.ends(topic, &new, Offset::Beginning)?;
-        let one = |partition: &u32| {
-            let done = committed.get(partition).or_else(|| beginnings.get(partition)).copied();
-            let high = ends.get(partition).copied();
-            let missing =
-                || LogError::Unavailable(format!("nobody answers for partition {partition} of {}", topic.name()));
-            Ok(Progress { done: done.ok_or_else(missing)?, high: high.ok_or_else(missing)? })
-        };
-        all.iter().map(one).collect()
-    }
-
-    fn asker(&self, group: &str, topic: Topic) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
-        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(asker) = askers.get(group) {
+    fn asker(&self) -> Result<Arc<BaseConsumer<Reports>>, KafkaError> {
+        let mut current = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asker) = &*current {
             return Ok(asker.clone());
         }
-        let asker: BaseConsumer<Reports> = clients::consumer(&self.options, group, topic, self.reports.for_another())?;
-        let asker = Arc::new(asker);
-        askers.insert(group.to_owned(), asker.clone());
-        Ok(asker)
+        let asker = clients::plain(&self.options, &self.reports);
+        let asker: BaseConsumer<Reports> = asker.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(current.insert(Arc::new(asker)).clone())
+    }
+
+    /// How far each group is in each partition of its topic. Blocks.
+    pub(super) fn progress(&self, groups: &[(String, Topic)]) -> Result<Vec<Vec<Progress>>, LogError> {
+        let places = |topic: Topic| (0..self.options.partitions(topic)).map(move |partition| (topic, partition));
+        // In this order, so that nobody is ahead of the end.
+        let committed = groups.iter().map(|(group, topic)| self.committed(group, *topic));
+        let committed = committed.collect::<Result<Vec<_>, _>>()?;
+        let ends = self.ends(groups.iter().flat_map(|(_, topic)| places(*topic)), Offset::End)?;
+        let known =
+            |group: usize, partition: u32| committed.get(group).and_then(|known| known.get(&partition)).copied();
+        let new = groups.iter().enumerate().flat_map(|(group, (_, topic))| {
+            places(*topic).filter(move |(_, partition)| known(group, *partition).is_none())
+        });
+        let beginnings = self.ends(new, Offset::Beginning)?;
+        let one = |group: usize, place: (Topic, u32)| {
+            let done = known(group, place.1).or_else(|| beginnings.get(&place).copied());
+            let high = ends.get(&place).copied();
+            let missing = || {
+                let (topic, partition) = (place.0.name(), place.1);
+                LogError::Unavailable(format!("nobody answers for partition {partition} of {topic}"))
+            };
+            Ok(Progress { done: done.ok_or_else(missing)?, high: high.ok_or_else(missing)? })
+        };
+        let of =
+            |(group, (_, topic)): (usize, &(String, Topic))| places(*topic).map(|place| one(group, place)).collect();
+        groups.iter().enumerate().map(of).collect()
     }
 
     /// The first or one past the last offset of each partition: a look-up by time with the two times that stand for
     /// them in Kafka's protocol, which are also what librdkafka has for them.
-    pub(super) fn ends(&self, topic: Topic, partitions: &[u32], end: Offset) -> Result<HashMap<u32, i64>, LogError> {
-        if partitions.is_empty() {
-            return Ok(HashMap::new());
-        }
+    pub(super) fn ends(
+        &self,
+        places: impl IntoIterator<Item = (Topic, u32)>,
+        end: Offset,
+    ) -> Result<Offsets, LogError> {
         let failed = |error: KafkaError| errors::unavailable("ask for the ends of partitions", &error);
-        let (mut asked, name) = (TopicPartitionList::new(), self.options.topic(topic));
-        for partition in partitions {
-            asked.add_partition_offset(&name, native(*partition), end).map_err(failed)?;
+        let (names, mut asked) = (Topic::ALL.map(|topic| self.options.topic(topic)), TopicPartitionList::new());
+        // Brokers take none twice.
+        for (topic, partition) in places.into_iter().collect::<BTreeSet<_>>() {
+            asked.add_partition_offset(&names[topic as usize], native(partition), end).map_err(failed)?;
         }
-        offsets(&self.plain.offsets_for_times(asked, PATIENCE).map_err(failed)?, failed)
+        if asked.count() == 0 {
+            return Ok(Offsets::new());
+        }
+        let mut offsets = Offsets::new();
+        for place in self.plain.offsets_for_times(asked, PATIENCE).map_err(failed)?.elements() {
+            place.error().map_err(failed)?;
+            let topic = Topic::ALL.into_iter().find(|topic| names[*topic as usize] == place.topic());
+            if let (Some(topic), Ok(partition), Offset::Offset(offset)) =
+                (topic, u32::try_from(place.partition()), place.offset())
+            {
+                offsets.insert((topic, partition), offset);
+            }
+        }
+        Ok(offsets)
     }
 }
