@@ -89,7 +89,9 @@ impl Prometheus {
         fs::rename(&new, self.directory.path().join("targets.json")).expect("in its place");
         let begun = Instant::now();
         while self.query("sum(up)").await.first().and_then(value) != Some(admins.len() as f64) {
-            assert!(begun.elapsed() < PATIENCE, "it does not scrape them");
+            if begun.elapsed() > PATIENCE {
+                panic!("it does not scrape them: {:#}", self.ask("targets").await["data"]["activeTargets"]);
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -40,7 +40,8 @@ async fn tables_that_are_slow() {
     let tables = Proxy::to(&std::env::var("TRIBUTARY_TEST_CQL").expect("set for the tests")).await;
     let mut fleet = Fleet::new().await;
     let behind = vec![("TRIBUTARY_SCYLLA", tables.address.to_string())];
-    let (serve, pipeline) = (fleet.start("serve", "", behind).await, fleet.pipeline().await);
+    let serve = fleet.start("serve", "127.0.0.1:0", behind).await;
+    let pipeline = fleet.pipeline().await;
     let http = fleet.clients([&serve]).remove(0);
     http.land(MESSAGES).await;
     let prometheus = Prometheus::start().await;
