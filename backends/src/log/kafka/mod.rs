@@ -2,7 +2,7 @@
 //!
 //! | what the port says | what Kafka does for it |
 //! |---|---|
-//! | [`RecordLog::id`] | the id of the topic `records`, which a topic made anew does not share [`admin`] |
+//! | [`RecordLog::id`] | the id of the topic `records`, which a topic made anew does not share [`topic_id`] |
 //! | topics | made at the first start, checked at every start [`topics`] |
 //! | durable | idempotent producer, `acks=all`; readers see no more than the high watermark [`producer`] |
 //! | failed for good | what is appended later than its sender was ready to wait is passed over [`void`] |
@@ -20,7 +20,6 @@
 //! **Threads**: one of ours for each member ([`group`]), one for the producer's acknowledgements, one that listens to
 //! what librdkafka has to say, and librdkafka's own. Calls of librdkafka that wait for a broker run on tokio's blocking threads.
 
-mod admin;
 mod call;
 mod clients;
 mod errors;
@@ -35,6 +34,7 @@ mod reader;
 mod registry;
 mod reports;
 mod send;
+mod topic_id;
 mod topics;
 mod void;
 
@@ -98,8 +98,8 @@ struct Kafka {
     registry: Option<Registry>,
     /// Belongs to no group.
     plain: BaseConsumer<Reports>,
-    /// Asks for what groups have committed without being in them; see [`progress`].
-    asker: Mutex<Option<Arc<BaseConsumer<Reports>>>>,
+    /// Ask for what groups have committed without being in them, by the group's name; see [`progress`].
+    askers: Mutex<HashMap<String, Arc<BaseConsumer<Reports>>>>,
     /// Looks at messages for those who are in no group; see [`onlooker`].
     onlooker: Mutex<Option<BaseConsumer<Reports>>>,
 }
@@ -109,8 +109,8 @@ impl Kafka {
     fn connect(options: Options, registry: Option<Registry>) -> Result<Arc<Self>, LogError> {
         let reports = Reports::default();
         let plain = clients::plain(&options, &reports)?;
-        let (asker, onlooker) = (Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { options, reports, registry, plain, asker, onlooker }))
+        let (askers, onlooker) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { options, reports, registry, plain, askers, onlooker }))
     }
 
     /// Takes what librdkafka has to say about the plain client, which it keeps until it is asked, for as long as there
@@ -244,7 +244,8 @@ impl RecordLog for KafkaLog {
         self.check(topic, partition)?;
         self.check_group(group)?;
         let (kafka, group) = (self.0.kafka.clone(), group.to_owned());
-        blocking(move || kafka.committed(&group, topic).map(|mut offsets| offsets.remove(&partition))).await
+        blocking(move || kafka.committed(&group, topic, &[partition]).map(|mut offsets| offsets.remove(&partition)))
+            .await
     }
 
     async fn progress_of(&self, groups: &[(&str, Topic)]) -> Result<Vec<Vec<Progress>>, LogError> {

@@ -1,16 +1,18 @@
 //! How far groups are, asked from outside them.
 //!
-//! `rdkafka` asks for committed offsets in the name of a client's own group only. So an administrator's question is put, by
-//! one client for all groups, because each costs threads and connections. That client remembers for ever which broker
-//! coordinates a group, also when that broker says that it does not any more: so one whose question failed is not asked
-//! again. Every question is for all partitions at once: one request to each group's coordinator, one to each broker that leads
-//! some.
+//! Committed offsets can only be asked for by a client with the group's name. There is one for each name that was ever
+//! asked about, because setting one up costs threads and connections. It never subscribes, so it is no member. Every
+//! question is for all partitions at once: one request to each group's coordinator, one to each broker that leads some.
+//!
+//! There is a question of an administrator that one client could put for all groups. In librdkafka 2.12 it ends the process
+//! (`rd_kafka_enq_once_del_source_return: Assertion`) when a client is closed over it whose brokers have gone, and a client that
+//! is kept never learns that another broker coordinates a group now.
 
-use super::{Kafka, PATIENCE, admin, clients, errors, native, reports::Reports};
+use super::{Kafka, PATIENCE, clients, committed, errors, native, reports::Reports};
 use crate::log::{LogError, Progress, Topic};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
     topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{
@@ -24,42 +26,38 @@ type Offsets = HashMap<(Topic, u32), i64>;
 
 impl Kafka {
     /// What the group has committed; partitions without are left out. Blocks.
-    pub(super) fn committed(&self, group: &str, topic: Topic) -> Result<HashMap<u32, i64>, LogError> {
-        match self.ask_for_committed(group, topic) {
-            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NotCoordinator)) => self.ask_for_committed(group, topic),
-            answer => answer,
-        }
-        .map_err(|error| errors::unavailable("ask for the committed offsets", &error))
-    }
-
-    fn ask_for_committed(&self, group: &str, topic: Topic) -> Result<HashMap<u32, i64>, KafkaError> {
-        let asker = self.asker()?;
+    pub(super) fn committed(
+        &self,
+        group: &str,
+        topic: Topic,
+        partitions: &[u32],
+    ) -> Result<HashMap<u32, i64>, LogError> {
+        let asker = self.asker(group, topic)?;
         // Takes what librdkafka has to say about this client, which it keeps until it is asked.
         let _ = asker.poll(Duration::ZERO);
-        let (group, topic) = (self.options.group(group), self.options.topic(topic));
-        let answer = admin::committed(&asker, &group, &topic, PATIENCE);
-        if answer.is_err() {
-            let mut current = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
-            current.take_if(|current| Arc::ptr_eq(current, &asker));
-        }
-        answer
+        asker.context().remind(asker.client(), &self.options.brokers);
+        committed(&asker, &self.options.topic(topic), partitions)
     }
 
-    fn asker(&self) -> Result<Arc<BaseConsumer<Reports>>, KafkaError> {
-        let mut current = self.asker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(asker) = &*current {
+    fn asker(&self, group: &str, topic: Topic) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asker) = askers.get(group) {
             return Ok(asker.clone());
         }
-        let asker = clients::plain(&self.options, &self.reports);
-        let asker: BaseConsumer<Reports> = asker.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(current.insert(Arc::new(asker)).clone())
+        let asker: BaseConsumer<Reports> = clients::consumer(&self.options, group, topic, self.reports.for_another())?;
+        let asker = Arc::new(asker);
+        askers.insert(group.to_owned(), asker.clone());
+        Ok(asker)
     }
 
     /// How far each group is in each partition of its topic. Blocks.
     pub(super) fn progress(&self, groups: &[(String, Topic)]) -> Result<Vec<Vec<Progress>>, LogError> {
         let places = |topic: Topic| (0..self.options.partitions(topic)).map(move |partition| (topic, partition));
         // In this order, so that nobody is ahead of the end.
-        let committed = groups.iter().map(|(group, topic)| self.committed(group, *topic));
+        let committed = groups.iter().map(|(group, topic)| {
+            let all: Vec<u32> = (0..self.options.partitions(*topic)).collect();
+            self.committed(group, *topic, &all)
+        });
         let committed = committed.collect::<Result<Vec<_>, _>>()?;
         let ends = self.ends(groups.iter().flat_map(|(_, topic)| places(*topic)), Offset::End)?;
         let known =

@@ -1,6 +1,6 @@
 //! Topics are made at the first start, and checked at every start.
 
-use super::{Kafka, PAUSE, admin, blocking, clients, errors, options::Options, reports::Reports};
+use super::{Kafka, PAUSE, blocking, clients, errors, options::Options, reports::Reports, topic_id};
 use crate::log::{LogError, Topic};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
@@ -65,7 +65,7 @@ pub(super) async fn inspect(kafka: &Arc<Kafka>) -> Result<(String, u32), LogErro
 /// The id of `records`.
 pub(super) async fn id(kafka: &Arc<Kafka>) -> Result<String, LogError> {
     let kafka = kafka.clone();
-    blocking(move || admin::topic_id(&kafka.plain, &kafka.options.topic(Topic::Records), PATIENCE)).await
+    blocking(move || topic_id::of(&kafka.plain, &kafka.options.topic(Topic::Records), PATIENCE)).await
 }
 
 /// The topics that are there, once a broker answers.
