@@ -70,7 +70,8 @@ pub async fn run(input: &Input, binary: &Binary, sending: Sending, rounds: usize
     }
     ratios.sort_by(f64::total_cmp);
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
-    let middle = percent(ratios[ratios.len() / 2]);
+    let (low, high) = (ratios[(ratios.len() - 1) / 2], ratios[ratios.len() / 2]);
+    let middle = percent((low + high) / 2.0);
     let (least, most) = (percent(ratios[0]), percent(ratios[ratios.len() - 1]));
     let all = sending.records * ratios.len() as u64;
     let what =
