@@ -34,15 +34,15 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 const COPY: c_int = native::RD_KAFKA_MSG_F_COPY as c_int;
 
-/// How long the client is listened to at a time. The tenth of a millisecond is more than what has passed of it when the wait
-/// begins, so that the whole milliseconds that are waited are all of it.
-const LISTENING: Duration = Duration::from_micros(1_000_100);
+/// How long the client is listened to at a time; it is closed no sooner. The tenth of a millisecond is more than what has
+/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it.
+const LISTENING: Duration = Duration::from_micros(200_100);
 
 /// A client, what it sends to, and the thread that takes the acknowledgements.
 pub(super) struct Sender<C: ProducerContext + 'static> {
@@ -50,6 +50,7 @@ pub(super) struct Sender<C: ProducerContext + 'static> {
     topics: Vec<(CString, OnceLock<Handle>)>,
     client: Arc<BaseProducer<C>>,
     over: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl<C: ProducerContext + 'static> Sender<C> {
@@ -65,9 +66,9 @@ impl<C: ProducerContext + 'static> Sender<C> {
                 listened.poll(LISTENING);
             }
         };
-        thread::Builder::new().name("kafka-acks".to_owned()).spawn(listen)?;
+        let listening = Some(thread::Builder::new().name("kafka-acks".to_owned()).spawn(listen)?);
         let topics = names.into_iter().map(|name| (name, OnceLock::new())).collect();
-        Ok(Self { topics, client, over })
+        Ok(Self { topics, client, over, listening })
     }
 
     /// Null when librdkafka cannot make it, which it says of each message then.
@@ -82,8 +83,10 @@ impl<C: ProducerContext + 'static> Sender<C> {
 
 impl<C: ProducerContext + 'static> Drop for Sender<C> {
     fn drop(&mut self) {
-        // Nobody waits for the thread, which closes the client when it notices.
         self.over.store(true, Ordering::Relaxed);
+        // Its handle of the client goes with it: a process must not end while a client works, with which OpenSSL would end first.
+        // If it has panicked, that was said.
+        self.listening.take().map(JoinHandle::join);
     }
 }
 
