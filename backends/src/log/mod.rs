@@ -279,7 +279,8 @@ pub trait PartitionReader: Send {
     fn partition(&self) -> u32;
     /// The next offset that [`Self::fetch`] reads.
     fn position(&self) -> i64;
-    /// Waits, for as long as it takes, until a fetch may give something. Holds nothing, and moves nothing. Cancel-safe.
+    /// Waits, for as long as it takes, until a fetch may give something, and takes nothing of that; it may hold one message, and
+    /// move past what is not to be read. Cancel-safe.
     async fn filled(&mut self) -> Result<(), LogError>;
     /// Messages from the position on, which moves past them; empty when nothing came within `max_wait`. Offsets may be
     /// missing between them and behind them, where there is nothing to read. Cancel-safe.

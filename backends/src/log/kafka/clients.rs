@@ -16,9 +16,10 @@ const HEARTBEAT: Duration = Duration::from_millis(400);
 /// The same where no lanes wait for it: each wakes three threads, which is most of what an idle process does.
 const SLOW_HEARTBEAT: Duration = Duration::from_millis(1_200);
 
-/// How long a broker keeps a question for messages where there are none. A partition that is added meanwhile is asked for
-/// behind it.
-const FETCH_WAIT: Duration = Duration::from_secs(1);
+/// How long a broker keeps a question for the small topics' messages where there are none; for records it is the default, half
+/// a second. A partition that is added, or has room again, is asked for behind it. From a second on librdkafka takes the broker
+/// for busy.
+const FETCH_WAIT: Duration = Duration::from_millis(900);
 
 /// Bytes that an onlooker asks of a partition at a time; a larger batch comes whole.
 const ONLOOKER_FETCH: &str = "65536";
@@ -68,8 +69,10 @@ where
         // Bytes alone bound what is fetched ahead, and fetching goes on at once when there is room again.
         .set("queued.max.messages.kbytes", (options.prefetch(topic) / 1_024).max(1).to_string())
         .set("queued.min.messages", "10000000")
-        .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.wait.max.ms", millis(FETCH_WAIT));
+        .set("fetch.queue.backoff.ms", "10");
+    if topic != Topic::Records {
+        config.set("fetch.wait.max.ms", millis(FETCH_WAIT));
+    }
     properties(&mut config, options);
     config
         .set("group.id", options.group(group))

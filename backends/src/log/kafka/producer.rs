@@ -112,6 +112,10 @@ impl Producer {
         if under_way && matches!(outcome, Err(Failed::Log(LogError::Unavailable(_)))) {
             sleep_until(void_at).await;
         }
+        if outcome.is_err() {
+            // It may have been replaced, and to close it takes a while.
+            tokio::task::spawn_blocking(move || drop(native));
+        }
         outcome
     }
 

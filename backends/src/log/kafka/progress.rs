@@ -53,6 +53,8 @@ impl Kafka {
     /// How far each group is in each partition of its topic. Blocks.
     pub(super) fn progress(&self, groups: &[(String, Topic)]) -> Result<Vec<Vec<Progress>>, LogError> {
         let places = |topic: Topic| (0..self.options.partitions(topic)).map(move |partition| (topic, partition));
+        // All of them connect at once, the first time.
+        groups.iter().try_for_each(|(group, topic)| self.asker(group, *topic).map(drop))?;
         // In this order, so that nobody is ahead of the end.
         let committed = groups.iter().map(|(group, topic)| {
             let all: Vec<u32> = (0..self.options.partitions(*topic)).collect();

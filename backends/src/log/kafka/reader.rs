@@ -237,6 +237,7 @@ impl PartitionReader for Reader {
     }
 
     async fn fetch(&mut self, limit: FetchLimit) -> Result<Vec<Message>, LogError> {
+        // What is dropped in the middle of it is done again by the next one.
         match timeout(limit.max_wait, self.filled()).await {
             Ok(filled) => filled?,
             Err(_) => return Ok(Vec::new()),

@@ -41,7 +41,7 @@ use std::{
 const COPY: c_int = native::RD_KAFKA_MSG_F_COPY as c_int;
 
 /// How long the client is listened to at a time; it is closed no sooner. The tenth of a millisecond is more than what has
-/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it.
+/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it where nothing comes.
 const LISTENING: Duration = Duration::from_micros(200_100);
 
 /// A client, what it sends to, and the thread that takes the acknowledgements.
@@ -71,7 +71,7 @@ impl<C: ProducerContext + 'static> Sender<C> {
         Ok(Self { topics, client, over, listening })
     }
 
-    /// Null when librdkafka cannot make it, which it says of each message then.
+    /// Null when librdkafka cannot make it: it takes each name that Kafka does.
     fn topic(&self, topic: Topic) -> *mut native::rd_kafka_topic_t {
         let Some((name, handle)) = self.topics.get(topic as usize) else { return ptr::null_mut() };
         // SAFETY: the client is alive, the name ends with a zero and is copied; without a configuration the client's counts.
