@@ -16,7 +16,7 @@ use tributary_backends::lately::{OTHERS, Window};
 /// Workspaces that are shown by name.
 const NAMED: usize = 32;
 
-/// `tributary_ingest_workspace_rejected{workspace}`: records per second that this process has rejected or refused lately.
+/// `tributary_ingest_workspace_rejected_throughput{workspace}`: records per second that this process has rejected or refused lately.
 /// Cloning gives a second handle.
 #[derive(Debug, Clone)]
 pub struct Rejected(Arc<Mutex<Counting>>);
@@ -59,7 +59,8 @@ fn per_second(window: &mut Window, at: Duration) -> Vec<(String, f64)> {
 
 impl Collector for Rejected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (name, help) = ("tributary_ingest_workspace_rejected", "Records per second of a workspace rejected lately");
+        let (name, help) =
+            ("tributary_ingest_workspace_rejected_throughput", "Records per second of a workspace rejected lately");
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         let shown = {
             let mut counting = self.counting();
@@ -101,7 +102,10 @@ mod tests {
         rejected.count("some", 7);
         let mut text = String::new();
         encode(&mut text, &registry).expect("text");
-        let lines = text.lines().filter(|line| line.starts_with("tributary_ingest_workspace_rejected{"));
-        assert_eq!(lines.collect::<Vec<_>>(), [r#"tributary_ingest_workspace_rejected{workspace="some"} 7.0"#]);
+        let lines = text.lines().filter(|line| line.starts_with("tributary_ingest_workspace_rejected_throughput{"));
+        assert_eq!(
+            lines.collect::<Vec<_>>(),
+            [r#"tributary_ingest_workspace_rejected_throughput{workspace="some"} 7.0"#]
+        );
     }
 }

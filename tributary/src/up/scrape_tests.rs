@@ -193,7 +193,7 @@ impl Scrape {
             && self.value(r#"tributary_lag_workspace_records{workspace="(others)"}"#) > 0.0
             && self.shown("tributary_lag_workspace_records") == SHOWN
             && self.shown("tributary_lag_workspace_throughput") == SHOWN
-            && self.shown("tributary_ingest_workspace_rejected") == SHOWN
+            && self.shown("tributary_ingest_workspace_rejected_throughput") == SHOWN
     }
 }
 
