@@ -13,6 +13,8 @@ const NAMES: usize = 128;
 /// Records of one workspace by the part in which they were done: that of number n is at n modulo the length.
 type Counts = [u64; PARTS + 1];
 
+/// Workspaces that a metric shows by name, however many there are.
+pub const SHOWN: usize = 32;
 /// The name under which those that are not told apart stand.
 pub const OTHERS: &str = "(others)";
 
@@ -28,12 +30,14 @@ pub struct Lately {
 }
 
 impl Lately {
-    /// Those with the most, the most first, then [`OTHERS`] with the rest; and in how long.
+    /// Those with the most, the most first, then [`OTHERS`] with the rest, if there is any; and in how long.
     pub fn most(self, names: usize) -> (Vec<(String, u64)>, Duration) {
         let Self { over, mut named, mut others } = self;
         named.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| a.cmp(b)));
         others += named.drain(names.min(named.len())..).map(|(_, records)| records).sum::<u64>();
-        named.push((OTHERS.to_owned(), others));
+        if others > 0 {
+            named.push((OTHERS.to_owned(), others));
+        }
         (named, over)
     }
 }

@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tributary_backends::lately::{OTHERS, Window};
-
-/// Workspaces that are shown by name.
-const NAMED: usize = 32;
+use tributary_backends::lately::{SHOWN, Window};
 
 /// `tributary_ingest_workspace_rejected_throughput{workspace}`: records per second that this process has rejected or refused lately.
 /// Cloning gives a second handle.
@@ -50,8 +47,7 @@ impl Rejected {
 
 /// Per second: those with the most by name, and all others together, if there are any.
 fn per_second(window: &mut Window, at: Duration) -> Vec<(String, f64)> {
-    let (mut most, over) = window.lately(at).most(NAMED);
-    most.retain(|(name, records)| name != OTHERS || *records > 0);
+    let (most, over) = window.lately(at).most(SHOWN);
     // A process that has just started has not seen a hundred a second after a hundredth of one.
     let seconds = over.as_secs_f64().max(1.0);
     most.into_iter().map(|(name, records)| (name, records as f64 / seconds)).collect()
@@ -78,6 +74,7 @@ impl Collector for Rejected {
 mod tests {
     use super::*;
     use prometheus_client::{encoding::text::encode, registry::Registry};
+    use tributary_backends::lately::OTHERS;
 
     #[test]
     fn those_with_the_most_are_named_and_what_is_old_is_forgotten() {

@@ -15,9 +15,8 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use tributary_backends::lately::SHOWN;
 
-/// Workspaces that a figure is shown of by name.
-const NAMED: usize = 32;
 /// A look that is older says nothing of now.
 const STALE: Duration = Duration::from_secs(15);
 
@@ -104,8 +103,8 @@ fn gauge(encoder: MetricEncoder<'_>, value: f64) -> fmt::Result {
 /// those of which the most is done, which need not be the same.
 fn workspaces(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Result {
     let waiting: Vec<_> = report.workspaces.iter().filter(|one| one.records > 0).collect();
-    let others = together(report, waiting.get(NAMED..).unwrap_or_default());
-    let all: Vec<_> = waiting.into_iter().take(NAMED).chain(&others).collect();
+    let others = together(report, waiting.get(SHOWN..).unwrap_or_default());
+    let all: Vec<_> = waiting.into_iter().take(SHOWN).chain(&others).collect();
     let help = "Records of a workspace that wait for the lake in the lanes of this process";
     each(encoder, ("tributary_lag_workspace_records", None), help, &all, |one| Some(one.records as f64))?;
     let (name, unit) = ("tributary_lag_workspace", Some(&Unit::Seconds));
@@ -116,8 +115,8 @@ fn workspaces(encoder: &mut DescriptorEncoder<'_>, report: &Report) -> fmt::Resu
 
     let mut done: Vec<_> = report.workspaces.iter().filter(|one| one.throughput.is_some()).collect();
     done.sort_by(|a, b| b.throughput.partial_cmp(&a.throughput).unwrap_or(Ordering::Equal));
-    let others = together(report, done.get(NAMED..).unwrap_or_default());
-    let all: Vec<_> = done.into_iter().take(NAMED).chain(&others).collect();
+    let others = together(report, done.get(SHOWN..).unwrap_or_default());
+    let all: Vec<_> = done.into_iter().take(SHOWN).chain(&others).collect();
     let help = "Records per second of a workspace that the lanes of this process have done lately";
     each(encoder, ("tributary_lag_workspace_throughput", None), help, &all, |one| one.throughput)
 }

@@ -27,9 +27,8 @@ pub async fn progress_is_what_was_committed_of_what_is_there(factory: &dyn Facto
     assert_eq!(progress().await, expected);
     // Of several at once, in the order in which they were asked for.
     let other = Topic::ALL.into_iter().find(|topic| *topic != TOPIC).unwrap();
-    let (never, nothing) = (expected.iter().map(|one| Progress { done: 0, ..*one }).collect(), {
-        vec![nothing; log.partitions(other) as usize]
-    });
+    let never = expected.iter().map(|one| Progress { done: 0, ..*one }).collect();
+    let nothing = vec![nothing; log.partitions(other) as usize];
     let asked = [("never", TOPIC), ("g", other), ("g", TOPIC)];
     assert_eq!(log.progress_of(&asked).await.unwrap(), [never, nothing, expected]);
     assert_eq!(log.progress_of(&[]).await.unwrap(), Vec::<Vec<Progress>>::new());
