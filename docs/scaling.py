@@ -76,7 +76,7 @@ CONSTANTS = {
     "prefetch_shift": ("backends/src/log/kafka/options.rs", r"prefetch_bytes: 4 << (\d+),"),
     "small_partitions": ("backends/src/log/kafka/options.rs", r"const MOST_SMALL: u32 = (\d+);"),
     "retention_days": ("backends/src/log/kafka/options.rs", r"retention_age: Duration::from_secs\((\d+) \* 24 \* 3_600\)"),
-    "named_workspaces": ("tributary/src/lag/metrics.rs", r"const NAMED: usize = (\d+);"),
+    "named_workspaces": ("backends/src/lately.rs", r"pub const SHOWN: usize = (\d+);"),
 }
 # Bytes of a location: format, file, row, version, digest, table version.
 LOCATION = ("backends/src/tables/cql/layout.rs", r"const LOCATION_BYTES: usize = ([\d +]+);")
