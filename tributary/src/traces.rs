@@ -29,7 +29,7 @@ pub struct TraceArgs {
     pub otlp: Option<String>,
     /// Requests that are traced, per second at most, in each process. A request that comes with a `traceparent` is traced
     /// if that says so, up to a hundred a second
-    #[arg(long, env = "TRIBUTARY_TRACES_PER_SECOND", value_name = "N", default_value_t = 10)]
+    #[arg(long, env = "TRIBUTARY_TRACES_PER_SECOND", value_name = "N", default_value_t = 2)]
     pub traces_per_second: u32,
 }
 
@@ -98,12 +98,12 @@ mod tests {
     use super::*;
 
     fn args(otlp: &str) -> TraceArgs {
-        TraceArgs { otlp: Some(otlp.to_owned()), traces_per_second: 10 }
+        TraceArgs { otlp: Some(otlp.to_owned()), traces_per_second: 2 }
     }
 
     #[test]
     fn nobody_who_does_not_ask_is_traced_and_only_http_is_spoken() {
-        assert!(Traces::start(&TraceArgs { otlp: None, traces_per_second: 10 }, "up").unwrap().is_none());
+        assert!(Traces::start(&TraceArgs { otlp: None, traces_per_second: 2 }, "up").unwrap().is_none());
         let refused = Traces::start(&args("grpc://collector:4317"), "up").unwrap_err().to_string();
         assert!(refused.contains("--otlp grpc://collector:4317"), "{refused}");
         assert!(Traces::start(&args(""), "up").unwrap().is_none());

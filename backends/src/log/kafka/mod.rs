@@ -26,6 +26,7 @@ mod errors;
 mod group;
 mod header;
 mod lease;
+mod listener;
 mod onlooker;
 mod options;
 mod producer;
@@ -44,6 +45,7 @@ pub use registry::RegistryUrl;
 
 use super::{Append, FetchLimit, LogError, Member, Message, Progress, RecordLog, Topic, Watermarks};
 use async_trait::async_trait;
+use listener::Listener;
 use producer::Producer;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -66,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the plain client is listened to at a time; it is closed no sooner.
-const LISTENING: Duration = Duration::from_secs(1);
+const LISTENING: Duration = Duration::from_millis(500);
 /// The longest name of a group that Kafka keeps.
 const MAX_GROUP: usize = 249;
 
@@ -83,11 +85,11 @@ pub async fn open(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
         None => None,
     };
     let kafka = Kafka::connect(options, registry)?;
-    kafka.listen()?;
+    let listener = kafka.listen()?;
     let id = topics::prepare(&kafka).await?;
     let headers = kafka.registry.as_ref().map(|registry| registry.headers);
     let producer = Producer::new(&kafka.options, &kafka.reports, headers)?;
-    Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, kafka, threads: Mutex::default() }))))
+    Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, _listener: listener, kafka, threads: Mutex::default() }))))
 }
 
 /// What every part of the log needs.
@@ -113,18 +115,15 @@ impl Kafka {
         Ok(Arc::new(Self { options, reports, registry, plain, askers, onlooker }))
     }
 
-    /// Takes what librdkafka has to say about the plain client, which it keeps until it is asked, for as long as there
-    /// is the client.
-    fn listen(self: &Arc<Self>) -> Result<(), LogError> {
-        let kafka = Arc::downgrade(self);
+    /// Takes what librdkafka has to say about the plain client.
+    fn listen(self: &Arc<Self>) -> Result<Listener, LogError> {
+        let kafka = self.clone();
         let listen = move || {
-            while let Some(kafka) = kafka.upgrade() {
-                let _ = kafka.plain.poll(LISTENING);
-                kafka.plain.context().remind(kafka.plain.client(), &kafka.options.brokers);
-            }
+            let _ = kafka.plain.poll(LISTENING);
+            kafka.plain.context().remind(kafka.plain.client(), &kafka.options.brokers);
         };
-        let thread = std::thread::Builder::new().name("kafka-reports".to_owned()).spawn(listen);
-        thread.map(drop).map_err(|error| LogError::Unavailable(format!("cannot start a thread: {error}")))
+        let listener = Listener::start("kafka-reports", listen);
+        listener.map_err(|error| LogError::Unavailable(format!("cannot start a thread: {error}")))
     }
 
     /// What the partition holds now. Blocks, also while the partition changes its leader.
@@ -148,6 +147,7 @@ struct KafkaLog(Arc<Shared>);
 struct Shared {
     id: String,
     producer: Producer,
+    _listener: Listener,
     kafka: Arc<Kafka>,
     /// Of the members; each ends after its member was dropped.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -288,19 +288,17 @@ fn committed<C: rdkafka::consumer::ConsumerContext>(
         asked.add_partition(topic, native(*partition));
     }
     let failed = |error: KafkaError| errors::unavailable("ask for the committed offsets", &error);
-    offsets(&consumer.committed_offsets(asked, PATIENCE).map_err(failed)?, failed)
+    let answer = consumer.committed_offsets(asked, PATIENCE).and_then(|answer| offsets(&answer)).map_err(failed)?;
+    Ok(answer.into_iter().map(|(_, partition, offset)| (partition, offset)).collect())
 }
 
-/// The offset of each partition in what brokers answered; those without are left out.
-fn offsets(
-    answer: &TopicPartitionList,
-    failed: impl Fn(KafkaError) -> LogError,
-) -> Result<HashMap<u32, i64>, LogError> {
-    let mut offsets = HashMap::new();
-    for element in answer.elements() {
-        element.error().map_err(&failed)?;
-        if let (Offset::Offset(offset), Ok(partition)) = (element.offset(), u32::try_from(element.partition())) {
-            offsets.insert(partition, offset);
+/// Topic, partition and offset of each place in what brokers answered; those without an offset are left out.
+fn offsets(answer: &TopicPartitionList) -> Result<Vec<(String, u32, i64)>, KafkaError> {
+    let mut offsets = Vec::new();
+    for place in answer.elements() {
+        place.error()?;
+        if let (Offset::Offset(offset), Ok(partition)) = (place.offset(), u32::try_from(place.partition())) {
+            offsets.push((place.topic().to_owned(), partition, offset));
         }
     }
     Ok(offsets)

@@ -29,9 +29,9 @@ pub async fn observe(options: Options) -> Result<Arc<dyn RecordLog>, LogError> {
     let (id, partitions) = topics::inspect(&Kafka::connect(options.clone(), None)?).await?;
     let lanes = Lanes { partitions, ..options.lanes };
     let kafka = Kafka::connect(Options { lanes, ..options }, None)?;
-    kafka.listen()?;
+    let listener = kafka.listen()?;
     let producer = Producer::new(&kafka.options, &kafka.reports, None)?;
-    Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, kafka, threads: Mutex::default() }))))
+    Ok(Arc::new(KafkaLog(Arc::new(Shared { id, producer, _listener: listener, kafka, threads: Mutex::default() }))))
 }
 
 impl Kafka {

@@ -8,7 +8,7 @@
 //! (`rd_kafka_enq_once_del_source_return: Assertion`) when a client is closed over it whose brokers have gone, and a client that
 //! is kept never learns that another broker coordinates a group now.
 
-use super::{Kafka, PATIENCE, clients, committed, errors, native, reports::Reports};
+use super::{Kafka, PATIENCE, clients, committed, errors, native, offsets, reports::Reports};
 use crate::log::{LogError, Progress, Topic};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -98,16 +98,10 @@ impl Kafka {
         if asked.count() == 0 {
             return Ok(Offsets::new());
         }
-        let mut offsets = Offsets::new();
-        for place in self.plain.offsets_for_times(asked, PATIENCE).map_err(failed)?.elements() {
-            place.error().map_err(failed)?;
-            let topic = Topic::ALL.into_iter().find(|topic| names[*topic as usize] == place.topic());
-            if let (Some(topic), Ok(partition), Offset::Offset(offset)) =
-                (topic, u32::try_from(place.partition()), place.offset())
-            {
-                offsets.insert((topic, partition), offset);
-            }
-        }
-        Ok(offsets)
+        let answer =
+            self.plain.offsets_for_times(asked, PATIENCE).and_then(|answer| offsets(&answer)).map_err(failed)?;
+        let known = |name: &str| Topic::ALL.into_iter().find(|topic| names[*topic as usize] == name);
+        let ends = answer.into_iter().filter_map(|(name, partition, end)| Some(((known(&name)?, partition), end)));
+        Ok(ends.collect())
     }
 }

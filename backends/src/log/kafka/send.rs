@@ -13,6 +13,7 @@
 use super::{
     call::Delivery,
     header::{OK, Unsent},
+    listener::Listener,
     void,
 };
 use crate::{
@@ -30,11 +31,7 @@ use std::{
     io,
     ops::Deref,
     ptr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -48,9 +45,8 @@ const LISTENING: Duration = Duration::from_micros(200_100);
 pub(super) struct Sender<C: ProducerContext + 'static> {
     /// By [`Topic`], in the order of their declaration. Given back before the client is closed, for they are declared before.
     topics: Vec<(CString, OnceLock<Handle>)>,
+    _listener: Listener,
     client: Arc<BaseProducer<C>>,
-    over: Arc<AtomicBool>,
-    listening: Option<JoinHandle<()>>,
 }
 
 impl<C: ProducerContext + 'static> Sender<C> {
@@ -59,16 +55,13 @@ impl<C: ProducerContext + 'static> Sender<C> {
     /// # Errors
     /// No thread can be started.
     pub(super) fn new(client: BaseProducer<C>, names: Vec<CString>) -> io::Result<Self> {
-        let (client, over) = (Arc::new(client), Arc::new(AtomicBool::new(false)));
-        let (listened, ends) = (client.clone(), over.clone());
-        let listen = move || {
-            while !ends.load(Ordering::Relaxed) {
-                listened.poll(LISTENING);
-            }
-        };
-        let listening = Some(thread::Builder::new().name("kafka-acks".to_owned()).spawn(listen)?);
+        let client = Arc::new(client);
+        let listened = client.clone();
+        let _listener = Listener::start("kafka-acks", move || {
+            listened.poll(LISTENING);
+        })?;
         let topics = names.into_iter().map(|name| (name, OnceLock::new())).collect();
-        Ok(Self { topics, client, over, listening })
+        Ok(Self { topics, _listener, client })
     }
 
     /// Null when librdkafka cannot make it: it takes each name that Kafka does.
@@ -78,15 +71,6 @@ impl<C: ProducerContext + 'static> Sender<C> {
         let make =
             || unsafe { native::rd_kafka_topic_new(self.client.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
         handle.get_or_init(|| Handle(make())).0
-    }
-}
-
-impl<C: ProducerContext + 'static> Drop for Sender<C> {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        // Its handle of the client goes with it: a process must not end while a client works, with which OpenSSL would end first.
-        // If it has panicked, that was said.
-        self.listening.take().map(JoinHandle::join);
     }
 }
 

@@ -1,0 +1,43 @@
+//! A thread that takes what librdkafka has to say about a client, which it keeps until it is asked.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+/// Such a thread, until this is dropped, which waits for it: what it listens to is given back by then. A process must not end
+/// while a client works, with which OpenSSL would end first.
+pub(super) struct Listener {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Calls `listen`, which is to wait for a while, again and again.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn start(name: &str, listen: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let run = move || {
+            while !ends.load(Ordering::Relaxed) {
+                listen();
+            }
+        };
+        let thread = Some(thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        Ok(Self { over, thread })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // If it has panicked, that was said.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
