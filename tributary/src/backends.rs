@@ -4,6 +4,7 @@ use crate::{
     certificates::Certificates,
     cli::Place,
     cluster::{self, KafkaArgs},
+    patience::waited_for,
     state::State,
 };
 use anyhow::{Context, ensure};
@@ -64,7 +65,8 @@ impl Backends {
     /// Has the lake's store show that it keeps what the lanes' commits rely on.
     pub async fn prove_lake(&self) -> anyhow::Result<()> {
         let state = &self.state;
-        state.lake.prove().await.with_context(|| format!("cannot use the lake at {}", state.lake_url))
+        let proven = waited_for(format_args!("the lake at {}", state.lake_url), state.lake.prove()).await;
+        proven.with_context(|| format!("cannot use the lake at {}", state.lake_url))
     }
 }
 

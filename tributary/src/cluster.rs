@@ -3,6 +3,8 @@
 //! A binary that was built without the feature `cluster` knows the flags too, and says what it lacks.
 
 use crate::cli;
+#[cfg(feature = "cluster")]
+use crate::patience::waited_for;
 use clap::{Args, builder::BoolishValueParser};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tributary_backends::{log::RecordLog, tables::Tables, world::World};
@@ -106,7 +108,8 @@ pub async fn open_kafka(args: &KafkaArgs, brokers: &str, lanes: Lanes) -> anyhow
     use tributary_backends::log::kafka;
 
     let options = kafka_options(args, brokers, lanes)?;
-    kafka::open(options).await.with_context(|| format!("cannot open the log on Kafka at {brokers}"))
+    let opened = waited_for(format_args!("Kafka at {brokers}"), kafka::open(options)).await;
+    opened.with_context(|| format!("cannot open the log on Kafka at {brokers}"))
 }
 
 /// Opens the log on Kafka as it is, to look at it.
@@ -194,7 +197,8 @@ pub async fn open_scylla(args: &ScyllaArgs, world: Arc<dyn World>) -> anyhow::Re
         world,
         ..Options::default()
     };
-    cql::open(options).await.with_context(|| format!("cannot open the tables in ScyllaDB at {nodes}"))
+    let opened = waited_for(format_args!("ScyllaDB at {nodes}"), cql::open(options)).await;
+    opened.with_context(|| format!("cannot open the tables in ScyllaDB at {nodes}"))
 }
 
 /// Says how to build a binary that can.

@@ -27,6 +27,7 @@ mod lag;
 mod lake;
 mod logging;
 mod output;
+mod patience;
 mod send;
 mod settings;
 mod state;
