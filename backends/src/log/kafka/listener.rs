@@ -7,7 +7,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
+
+/// How long a client is listened to at a time; it is closed no sooner. The tenth of a millisecond is more than what has
+/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it where nothing comes.
+pub(super) const LISTENING: Duration = Duration::from_micros(200_100);
 
 /// Such a thread, until this is dropped, which waits for it: what it listens to is given back by then. A process must not end
 /// while a client works, with which OpenSSL would end first.
@@ -17,7 +22,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Calls `listen`, which is to wait for a while, again and again.
+    /// Calls `listen`, which is to wait for [`LISTENING`], again and again.
     ///
     /// # Errors
     /// No thread can be started.

@@ -45,7 +45,7 @@ pub use registry::RegistryUrl;
 
 use super::{Append, FetchLimit, LogError, Member, Message, Progress, RecordLog, Topic, Watermarks};
 use async_trait::async_trait;
-use listener::Listener;
+use listener::{LISTENING, Listener};
 use producer::Producer;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -67,8 +67,6 @@ use tributary_schemas::frame::{Meaning, SchemaIds, Unasked};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long the plain client is listened to at a time; it is closed no sooner.
-const LISTENING: Duration = Duration::from_millis(500);
 /// The longest name of a group that Kafka keeps.
 const MAX_GROUP: usize = 249;
 

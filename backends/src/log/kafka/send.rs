@@ -13,7 +13,7 @@
 use super::{
     call::Delivery,
     header::{OK, Unsent},
-    listener::Listener,
+    listener::{LISTENING, Listener},
     void,
 };
 use crate::{
@@ -32,14 +32,9 @@ use std::{
     ops::Deref,
     ptr,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 const COPY: c_int = native::RD_KAFKA_MSG_F_COPY as c_int;
-
-/// How long the client is listened to at a time; it is closed no sooner. The tenth of a millisecond is more than what has
-/// passed of it when the wait begins, so that the whole milliseconds that are waited are all of it where nothing comes.
-const LISTENING: Duration = Duration::from_micros(200_100);
 
 /// A client, what it sends to, and the thread that takes the acknowledgements.
 pub(super) struct Sender<C: ProducerContext + 'static> {
