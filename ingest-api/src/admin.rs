@@ -31,16 +31,18 @@ pub type Ready = Arc<dyn Fn() -> BoxFuture<'static, Vec<Answer>> + Send + Sync>;
 
 #[derive(Clone)]
 struct Admin {
+    process: Arc<str>,
     registry: Arc<Registry>,
     ready: Ready,
 }
 
-/// Serves until `stop`.
+/// Serves until `stop`. `process`: what it is called where others name it, as the owner of a partition.
 ///
 /// # Errors
 /// The listener's.
 pub async fn serve(
     listener: TcpListener,
+    process: Arc<str>,
     registry: Arc<Registry>,
     ready: Ready,
     stop: CancellationToken,
@@ -49,11 +51,11 @@ pub async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Admin { registry, ready });
+        .with_state(Admin { process, registry, ready });
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// 200 when every backend answers, else 503; the body names each of them, and how long each took.
+/// 200 when every backend answers, else 503; the body names the process and each of them, and how long each took.
 async fn readyz(State(admin): State<Admin>) -> Response {
     let answers = (admin.ready)().await;
     let ready = answers.iter().all(|answer| answer.is.is_ok());
@@ -62,7 +64,8 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     let said = |is: Result<(), String>| json!(is.err().unwrap_or_else(|| "ok".into()));
     let backends: Map<_, _> = answers.into_iter().map(|one| (one.backend.to_owned(), said(one.is))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "backends": backends, "seconds": seconds }))).into_response()
+    (status, Json(json!({ "process": &*admin.process, "ready": ready, "backends": backends, "seconds": seconds })))
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -193,6 +193,7 @@ async fn work_on(context: &Context, (topic, partition): (Topic, u32), work: BoxF
         context.holdings.halted(topic, partition, why);
     };
     // What the work shares with others is behind locks and in the log; the partition's own is dropped.
+    let work = context.holdings.working(topic, partition, work);
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(Trouble::Fenced(reason))) => tracing::info!("{name} was given up: {reason}"),

@@ -11,6 +11,14 @@ use tributary_backends::{
     log::Topic,
 };
 
+/// What fails for so long is told: what passes sooner is nothing to do about.
+const LONG: Duration = Duration::from_secs(10);
+
+tokio::task_local! {
+    /// What this task works on.
+    static WORK: (Holdings, Topic, u32);
+}
+
 /// By topic and partition.
 type Held = BTreeMap<(Topic, u32), Part>;
 
@@ -20,6 +28,8 @@ type Held = BTreeMap<(Topic, u32), Part>;
 struct Part {
     /// Why it has halted, if it has.
     halted: Option<String>,
+    /// What it tries again until it works, and since when.
+    waits: Option<(Instant, String)>,
     since: Instant,
     /// Of a lane.
     done: Window,
@@ -42,6 +52,8 @@ pub struct Holding {
     pub partition: u32,
     /// Why it has halted, if it has: it is still this process's, and nothing is done with it.
     pub halted: Option<String>,
+    /// What it waits for, if it has for a while: something fails and is tried again until it works.
+    pub waits: Option<String>,
 }
 
 impl Holdings {
@@ -56,6 +68,7 @@ impl Holdings {
             topic: *topic,
             partition: *partition,
             halted: part.halted.clone(),
+            waits: part.waits.as_ref().filter(|(since, _)| since.elapsed() >= LONG).map(|(_, why)| why.clone()),
         };
         self.held().iter().map(holding).collect()
     }
@@ -79,12 +92,17 @@ impl Holdings {
     }
 
     pub(crate) fn assigned(&self, topic: Topic, partition: u32) {
-        let part = Part { halted: None, since: Instant::now(), done: Window::new(self.rest) };
+        let part = Part { halted: None, waits: None, since: Instant::now(), done: Window::new(self.rest) };
         self.held().insert((topic, partition), part);
     }
 
     pub(crate) fn halted(&self, topic: Topic, partition: u32, why: &str) {
         self.held().entry((topic, partition)).and_modify(|part| part.halted = Some(why.to_owned()));
+    }
+
+    /// Does the work on a partition. What it waits for meanwhile is known: see [`waits`].
+    pub(crate) async fn working<W: Future>(&self, topic: Topic, partition: u32, work: W) -> W::Output {
+        WORK.scope((self.clone(), topic, partition), work).await
     }
 
     pub(crate) fn released(&self, topic: Topic, partition: u32) {
@@ -96,7 +114,49 @@ impl Holdings {
         self.held().retain(|(held, _), _| *held != topic);
     }
 
+    fn waits(&self, topic: Topic, partition: u32, why: Option<String>) {
+        let mut held = self.held();
+        let Some(part) = held.get_mut(&(topic, partition)) else { return };
+        let since = part.waits.take().map_or_else(Instant::now, |(since, _)| since);
+        part.waits = why.map(|why| (since, why));
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+/// What the partition waits for that this task works on, if it does; nothing any more without a reason.
+pub(crate) fn waits(why: Option<String>) {
+    // Where no partition is worked on, nobody is told.
+    let _ = WORK.try_with(|(holdings, topic, partition)| holdings.waits(*topic, *partition, why));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_for_a_while_is_told_of_the_partition_that_is_worked_on() {
+        let holdings = Holdings::default();
+        holdings.assigned(Topic::Records, 1);
+        let told = || holdings.now()[0].waits.clone();
+        waits(Some("nobody's".to_owned()));
+        let work = async {
+            waits(Some("away".to_owned()));
+            assert_eq!(told(), None, "it may pass soon");
+            if let Some((since, _)) = holdings.held().values_mut().find_map(|part| part.waits.as_mut()) {
+                *since -= LONG;
+            }
+            assert_eq!(told().as_deref(), Some("away"));
+            waits(Some("full".to_owned()));
+            assert_eq!(
+                told().as_deref(),
+                Some("full"),
+                "it is what is in the way now, and it is in the way since then"
+            );
+            waits(None);
+            assert_eq!(told(), None);
+        };
+        holdings.working(Topic::Records, 1, work).await;
     }
 }

@@ -87,7 +87,10 @@ impl LaneTable {
             let version = self.table.version();
             match self.attempt(chunk, &mut progress).await {
                 // One of them may have been in the table all along.
-                Ok(()) => return self.hear_of(&mut progress.unheard, chunk.next).await,
+                Ok(()) => {
+                    wait.works();
+                    return self.hear_of(&mut progress.unheard, chunk.next).await;
+                }
                 Err(Attempt::Trouble(trouble)) => {
                     progress.ready = None;
                     wait.pause(trouble).await?;

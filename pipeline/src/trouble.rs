@@ -1,7 +1,6 @@
 //! What went wrong, classified by what a lane must do about it; and the patience with which it waits for a backend.
 
-use crate::config::Config;
-use crate::lake::LakeError;
+use crate::{config::Config, holdings, lake::LakeError};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
@@ -82,7 +81,15 @@ impl Patience {
             .with_jitter()
             .with_jitter_seed(self.seed)
             .build();
-        Wait { doing, delays, longest: self.longest, faults: 0, said: self.said.clone(), mentioned: false }
+        Wait {
+            doing,
+            delays,
+            longest: self.longest,
+            faults: 0,
+            said: self.said.clone(),
+            mentioned: false,
+            works: false,
+        }
     }
 }
 
@@ -95,9 +102,15 @@ pub struct Wait {
     faults: u64,
     said: Arc<Said>,
     mentioned: bool,
+    works: bool,
 }
 
 impl Wait {
+    /// It has worked.
+    pub fn works(&mut self) {
+        self.works = true;
+    }
+
     /// Sleeps when trying again makes sense; logs the first fault, then at most one a minute of all operations that do the
     /// same, with how many there were; the others for whoever wants to see each.
     ///
@@ -117,6 +130,7 @@ impl Wait {
             }
             None => tracing::debug!(faults, "{doing} failed once more: {trouble}"),
         }
+        holdings::waits(Some(format!("{doing}: {trouble}")));
         sleep(self.delays.next().unwrap_or(self.longest)).await;
         Ok(())
     }
@@ -124,8 +138,12 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
+        if self.faults > 0 {
+            holdings::waits(None);
+        }
         if self.mentioned && self.faults > 1 {
-            tracing::info!(faults = self.faults, "{} went on or was given up", self.doing);
+            let ended = if self.works { "works again" } else { "was given up" };
+            tracing::info!(faults = self.faults, "{} {ended}", self.doing);
         }
     }
 }
@@ -137,7 +155,10 @@ macro_rules! patiently {
         let mut wait = $patience.start($doing);
         loop {
             match $attempt.await {
-                Ok(done) => break Ok(done),
+                Ok(done) => {
+                    wait.works();
+                    break Ok(done);
+                }
                 Err(error) => {
                     if let Err(trouble) = wait.pause(error).await {
                         break Err(trouble);

@@ -101,7 +101,7 @@ async fn a_backlog_without_an_owner_is_told_and_then_its_end() {
     assert_eq!((&whose[0]["workspace"], &whose[0]["records"]), (&"default".into(), &700.into()), "{report:#}");
     let data = home.data().display().to_string();
     let shown = home.run(&["lag", "--data", &data]).await.ok().out;
-    assert!(shown.contains("no process has it") && shown.contains("NO OWNER"), "{shown}");
+    assert!(shown.contains("no process says that it has it") && shown.contains("NO OWNER"), "{shown}");
 
     let up = home.start();
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -21,7 +21,7 @@ pub struct Certificates(Vec<(&'static str, u64)>);
 impl Certificates {
     /// Reads those that the flags name.
     pub fn read(args: &BackendArgs) -> Self {
-        Self(files(args).into_iter().filter_map(|(used_for, file)| Some((used_for, told(&file)?))).collect())
+        Self(files(args).into_iter().filter_map(|(used_for, file)| Some((used_for, told(used_for, &file)?))).collect())
     }
 }
 
@@ -41,10 +41,15 @@ fn files(args: &BackendArgs) -> Vec<(&'static str, PathBuf)> {
 }
 
 /// Those who use the file say what is wrong with it; this only says that the time is not known.
-fn told(file: &Path) -> Option<u64> {
+fn told(used_for: &str, file: &Path) -> Option<u64> {
     let read = std::fs::read(file).map_err(|error| error.to_string());
     match read.and_then(|pem| first_expiry(&pem).map_err(|error| error.to_string())) {
-        Ok(expiry) => Some(expiry),
+        Ok(expiry) => {
+            let at = i64::try_from(expiry).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+            let expires = at.map(|at| at.to_string()).unwrap_or_default();
+            tracing::info!(used_for, file = %file.display(), expires, "a certificate was read");
+            Some(expiry)
+        }
         Err(error) => {
             tracing::warn!(file = %file.display(), "cannot tell when a certificate expires: {error}");
             None
@@ -88,7 +93,7 @@ mod tests {
     #[test]
     fn of_what_cannot_be_read_nothing_is_said() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        assert_eq!(told(file.path()), None);
-        assert_eq!(told(Path::new("/")), None);
+        assert_eq!(told("kafka-ca", file.path()), None);
+        assert_eq!(told("kafka-ca", Path::new("/")), None);
     }
 }

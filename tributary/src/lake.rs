@@ -123,9 +123,15 @@ fn report(table: &CheckedTable) -> Vec<String> {
     let CheckedTable { workspace, version, files, live_rows, newer_entries, .. } = table;
     let entries = table.index_entries.saturating_sub(*newer_entries);
     let newer = if *newer_entries > 0 { format!(" ({newer_entries} more of later versions)") } else { String::new() };
-    let head = format!(
-        "{workspace}: version {version}, {files} files, {live_rows} rows, {entries} index entries{newer}: {verdict}"
-    );
+    // A table that cannot be read has no figures.
+    let unread = (*version, *files, table.finding_count > 0) == (0, 0, true);
+    let head = if unread {
+        format!("{workspace}: {verdict}")
+    } else {
+        format!(
+            "{workspace}: version {version}, {files} files, {live_rows} rows, {entries} index entries{newer}: {verdict}"
+        )
+    };
     let unlisted = table.finding_count.saturating_sub(table.findings.len() as u64);
     let more = (unlisted > 0).then(|| format!("  - and {unlisted} more"));
     let findings = table.findings.iter().map(|finding| format!("  - {finding}"));

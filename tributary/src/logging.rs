@@ -31,7 +31,7 @@ pub enum LogFormat {
 
 /// Libraries whose `info` tells of every snapshot, every table file, every request that is sent again: heard only when
 /// named in the filter. And those that tell of each try that failed, which their callers say with what to do, once.
-const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=warn,delta_kernel_default_engine=warn,object_store=warn,\
+const CHATTY: &str = "fjall=warn,lsm_tree=warn,delta_kernel=off,delta_kernel_default_engine=off,object_store=warn,\
                       scylla=off,rustls_platform_verifier=off";
 
 /// Starts logging, and traces if there are any; `quiet` commands log only warnings unless told otherwise.

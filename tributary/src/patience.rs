@@ -1,6 +1,6 @@
 //! Whoever waits long is told for what.
 
-use std::{fmt::Display, pin::pin, time::Duration};
+use std::{fmt::Display, time::Duration};
 use tokio::time::timeout;
 
 /// Longer than a server that is well takes.
@@ -12,7 +12,8 @@ pub async fn waited_for<T>(what: impl Display, work: impl Future<Output = T>) ->
 }
 
 async fn told_after<T>(long: Duration, what: impl Display, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
+    // Opening a backend is a large future, which is not to lie on the stack of whoever waits.
+    let mut work = Box::pin(work);
     match timeout(long, &mut work).await {
         Ok(done) => done,
         Err(_) => {

@@ -28,7 +28,7 @@ async fn health_readiness_and_metrics() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
     let address = listener.local_addr().expect("address");
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(admin::serve(listener, Arc::new(registry), ready, stop.clone()));
+    let serving = tokio::spawn(admin::serve(listener, "host:7".into(), Arc::new(registry), ready, stop.clone()));
     let get = async |path: &str| {
         let response = reqwest::get(format!("http://{address}{path}")).await.expect("answer");
         (response.status().as_u16(), response.text().await.expect("text"))
@@ -36,7 +36,7 @@ async fn health_readiness_and_metrics() {
     assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
     let says = |ready: bool, tables: &str| {
         let seconds = r#""seconds":{"log":1.234,"tables":0.0}"#;
-        format!(r#"{{"backends":{{"log":"ok","tables":"{tables}"}},"ready":{ready},{seconds}}}"#)
+        format!(r#"{{"backends":{{"log":"ok","tables":"{tables}"}},"process":"host:7","ready":{ready},{seconds}}}"#)
     };
     assert_eq!(get("/readyz").await, (200, says(true, "ok")));
     away.store(true, Ordering::SeqCst);

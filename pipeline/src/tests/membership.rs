@@ -184,7 +184,10 @@ async fn what_has_halted_is_not_ours_to_say_once_it_is_revoked() {
             scene.revoke(0).cancelled().await;
             assert_eq!(scene.context.health.faults(), ["partition 1 of records has halted: broken"]);
             let halted = Some("broken".to_owned());
-            assert_eq!(scene.context.holdings.now(), [Holding { topic: Topic::Records, partition: 1, halted }]);
+            assert_eq!(
+                scene.context.holdings.now(),
+                [Holding { topic: Topic::Records, partition: 1, halted, waits: None }]
+            );
         })
         .await;
 }

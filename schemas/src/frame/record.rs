@@ -3,7 +3,7 @@
 use super::{
     FrameError, SchemaIds, Stamp, Unasked, WIRE_BYTES, as_fixed,
     single::Codec,
-    wire::{SINGLE_BYTES, header_of, wire_id},
+    wire::{SINGLE_BYTES, header_of, single_object_datum, wire_id},
 };
 use crate::{
     columns,
@@ -25,6 +25,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The Avro schema of topic `records` that is written now, as JSON.
 pub const RECORD_SCHEMA: &str = include_str!("../../avro/record.avsc");
+/// Nothing that was ever written here looks like it.
+const NO_MESSAGE: &str =
+    "this is no message of Tributary: it begins neither as Avro's single-object encoding nor with a schema's id";
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
 static CODEC: LazyLock<Codec> = LazyLock::new(|| Codec::new(RECORD_SCHEMA));
@@ -306,6 +309,7 @@ fn row(decoder: &mut Decoder, headers: &mut Headers, frame: &[u8]) -> Result<(),
             decoder.decode(&headers.of(id)?).map_err(|error| error.to_string())?;
             &frame[WIRE_BYTES..]
         }
+        None if single_object_datum(frame).is_none() => return Err(NO_MESSAGE.to_owned()),
         None => frame,
     };
     let used = decoder.decode(rest).map_err(|error| error.to_string())?;

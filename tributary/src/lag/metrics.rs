@@ -162,6 +162,7 @@ mod tests {
             state: State::Working,
             owner: Some("host:1".to_owned()),
             reason: None,
+            waits_for: None,
         }
     }
 

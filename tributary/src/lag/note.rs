@@ -59,6 +59,8 @@ struct Held {
     most: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     halted: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
 }
 
 /// As serde asks.
@@ -81,7 +83,8 @@ impl Note {
                 still: reading.still.as_secs_f64(),
                 least: reading.waited.0.as_secs_f64(),
                 most: reading.waited.1.map(|most| most.as_secs_f64()),
-                halted: holding.halted.map(|why| why.chars().take(LONGEST_REASON).collect()),
+                halted: holding.halted.map(|why| shortened(&why)),
+                waits: holding.waits.map(|why| shortened(&why)),
             }
         };
         let holds = member.holdings.now().into_iter().map(held).collect();
@@ -101,6 +104,8 @@ pub struct Owner {
     /// What it read of its own looks.
     pub reading: Reading,
     pub halted: Option<String>,
+    /// What it tries again until it works.
+    pub waits: Option<String>,
 }
 
 /// What the notes of all processes say of each partition.
@@ -122,7 +127,10 @@ impl Owners {
                 let Held { rate, throughput, .. } = held;
                 let reading = Reading { throughput, rate, still: seconds(held.still), waited };
                 let (name, rest) = (name.clone(), seconds(rest));
-                ((held.topic, held.partition), Owner { name, rest, done: held.done, reading, halted: held.halted })
+                (
+                    (held.topic, held.partition),
+                    Owner { name, rest, done: held.done, reading, halted: held.halted, waits: held.waits },
+                )
             };
             holds.into_iter().map(owner)
         };
@@ -152,6 +160,11 @@ fn landing(notes: &[Note]) -> Option<Landing> {
     Landing::sum(told?)
 }
 
+/// As much of it as a note has room for.
+fn shortened(why: &str) -> String {
+    why.chars().take(LONGEST_REASON).collect()
+}
+
 /// Whatever a note may say.
 fn seconds(number: f64) -> Duration {
     Duration::try_from_secs_f64(number).unwrap_or_default()
@@ -174,6 +187,7 @@ mod tests {
             least: 0.0,
             most: Some(0.0),
             halted,
+            waits: None,
         }
     }
 
@@ -198,7 +212,8 @@ mod tests {
         }];
         let bytes = serde_json::to_vec(&note).expect("json");
         let owners = Owners::read([&bytes[..], b"", b"{}", b"\xFF"]);
-        let expected = Owner { name: "host:1".to_owned(), rest: 300 * SECOND, done: 7, reading, halted: None };
+        let expected =
+            Owner { name: "host:1".to_owned(), rest: 300 * SECOND, done: 7, reading, halted: None, waits: None };
         assert_eq!(owners.of(Topic::Records, 3), Some(&expected));
         assert_eq!((owners.of(Topic::Records, 0), owners.of(Topic::Rejects, 3)), (None, None));
     }

@@ -47,6 +47,8 @@ pub struct PartitionLag {
     pub owner: Option<String>,
     /// Why it has halted.
     pub reason: Option<String>,
+    /// What its process tries again until it works, if that has failed for a while.
+    pub waits_for: Option<String>,
 }
 
 /// How a partition does.

@@ -95,6 +95,7 @@ mod tests {
             state,
             owner: None,
             reason: None,
+            waits_for: None,
         }
     }
 

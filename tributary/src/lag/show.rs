@@ -75,16 +75,24 @@ fn advice(one: &PartitionLag) -> String {
     let owner = one.owner.as_deref().map_or_else(|| "its process".to_owned(), plain);
     match one.state {
         State::NoOwner => {
-            "no process has it. Is `tributary pipeline` (or `up`) running? If all are, the group has a member that is not ours".to_owned()
+            "no process says that it has it. Is `tributary pipeline` (or `up`) running? If all are, ask the /readyz of each: one that \
+             cannot reach the tables cannot say so; end it, and others take over. If all are ready, the group has a member \
+             that is not ours"
+                .to_owned()
         }
         State::Halted => {
             let reason = one.reason.as_deref().map(plain).unwrap_or_default();
             format!("given up by {owner}: {reason}. Mend that, then restart it")
         }
-        State::Stuck => format!(
-            "{owner} has it and has moved nothing for {}. Its log says what it waits for; see also its /readyz",
-            duration(one.still_seconds)
-        ),
+        State::Stuck => {
+            let still = duration(one.still_seconds);
+            match &one.waits_for {
+                Some(why) => format!("{owner} has it, has moved nothing for {still} and tries again: {}", plain(why)),
+                None => format!(
+                    "{owner} has it and has moved nothing for {still}. Its log says what it waits for; see also its /readyz"
+                ),
+            }
+        }
         State::UpToDate | State::Working => String::new(),
     }
 }
@@ -256,6 +264,7 @@ mod tests {
             state,
             owner: (state != State::NoOwner).then(|| "host:7".to_owned()),
             reason: None,
+            waits_for: None,
         }
     }
 
@@ -281,15 +290,18 @@ mod tests {
         partitions[502] = lane(502, 7, 3.0, State::Working);
         let halted = Some("the file x is corrupt\u{1b}[2J".to_owned());
         partitions[503] = PartitionLag { reason: halted, ..lane(503, 0, 0.0, State::Halted) };
+        let waits_for = Some("landing a chunk: no space left\u{7}".to_owned());
+        partitions[504] = PartitionLag { waits_for, ..lane(504, 7, 95.0, State::Stuck) };
         let lines = lines(&report(partitions), false);
-        assert!(lines[0].contains("3 PARTITIONS NEED HELP: 120,014 records wait"), "{lines:#?}");
+        assert!(lines[0].contains("4 PARTITIONS NEED HELP: 120,021 records wait"), "{lines:#?}");
         assert!(lines[0].ends_with("the oldest for 2m 10s, done in never"), "{lines:#?}");
         let all = lines.join("\n");
-        assert!(all.contains("records/500: no process has it"), "{all}");
+        assert!(all.contains("records/500: no process says that it has it"), "{all}");
         assert!(all.contains("records/501: host:7 has it and has moved nothing for 1m 35s"), "{all}");
+        assert!(all.contains("records/504: host:7 has it, has moved nothing for 1m 35s and tries again: landing a chunk: no space left"), "{all}");
         assert!(all.contains("records/503: given up by host:7: the file x is corrupt"), "{all}");
-        assert!(!all.contains('\u{1b}'), "{all}");
-        assert!(all.contains("… and 996 that are up to date") && lines.len() < 15, "{all}");
+        assert!(!all.contains(['\u{1b}', '\u{7}']), "{all}");
+        assert!(all.contains("… and 995 that are up to date") && lines.len() < 15, "{all}");
     }
 
     #[test]
@@ -300,8 +312,8 @@ mod tests {
         partitions.extend(small);
         let lines = lines(&report(partitions), false);
         assert!(lines[0].ends_with("17 PARTITIONS NEED HELP, although nothing waits for the lake"), "{lines:#?}");
-        assert!(lines[1].starts_with("  records/0, 1, 2, 4 and 11 more: no process has it"), "{lines:#?}");
-        assert!(lines[2].starts_with("  rejects/0, 1: no process has it"), "{lines:#?}");
+        assert!(lines[1].starts_with("  records/0, 1, 2, 4 and 11 more: no process says that it has it"), "{lines:#?}");
+        assert!(lines[2].starts_with("  rejects/0, 1: no process says that it has it"), "{lines:#?}");
         assert!(lines[3].is_empty(), "{lines:#?}");
     }
 

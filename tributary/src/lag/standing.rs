@@ -104,6 +104,7 @@ impl Standing {
             state: State::of(records, owners.map(|_| owner.is_some()), halted.is_some(), overdue),
             owner: owner.map(|owner| owner.name.clone()),
             reason: halted,
+            waits_for: owner.and_then(|owner| owner.waits.clone()),
         }
     }
 }

@@ -14,11 +14,14 @@ use tributary_backends::{
     tables::{Tables, TablesError},
 };
 use tributary_ingest_api::admin::{Answer, Ready};
-use tributary_pipeline::{GROUPS, Health};
+use tributary_pipeline::{GROUPS, Health, Holding, Holdings};
 use uuid::Uuid;
 
 /// A backend that takes longer is not ready to be relied on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Partitions of which it is said what they wait for; mostly it is the same.
+const SHOWN: usize = 3;
 
 /// Where processes that are asked leave a note, which nobody reads, and its microseconds of life.
 const BOARD: &str = "ready";
@@ -29,11 +32,23 @@ const NOTE_LIVES: Duration = Duration::from_secs(10);
 pub struct Lanes {
     pub pipeline: PipelineHandle,
     pub health: Health,
+    pub holdings: Holdings,
 }
 
 impl Lanes {
     fn check(&self) -> Result<(), String> {
-        if self.pipeline.is_alive() { self.health.ready() } else { Err("the pipeline has stopped".to_owned()) }
+        if !self.pipeline.is_alive() {
+            return Err("the pipeline has stopped".to_owned());
+        }
+        self.health.ready()?;
+        let waits =
+            |one: Holding| Some(format!("partition {} of {} waits: {}", one.partition, one.topic.name(), one.waits?));
+        let waiting: Vec<_> = self.holdings.now().into_iter().filter_map(waits).collect();
+        match waiting.len().saturating_sub(SHOWN) {
+            _ if waiting.is_empty() => Ok(()),
+            0 => Err(waiting.join("; ")),
+            more => Err(format!("{}; and {more} more", waiting[..SHOWN].join("; "))),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     control::{self, execute::Running, server},
     dead_letters::open::Open,
     lag::watch::Watch,
+    lag::watch::process_name,
 };
 use anyhow::{Context, anyhow};
 use futures::future::select_all;
@@ -89,7 +90,11 @@ impl Services {
         let rest = role.lanes.as_ref().map(|args| args.commit_interval);
         let lanes = role.lanes.map(|args| new_pipeline(&args, backends, &mut registry));
         let api = role.api.map(|args| new_api(&args, backends, &mut registry));
-        let watched = lanes.as_ref().map(|lanes| Lanes { pipeline: handle.clone(), health: lanes.health() });
+        let watched = lanes.as_ref().map(|lanes| Lanes {
+            pipeline: handle.clone(),
+            health: lanes.health(),
+            holdings: lanes.holdings(),
+        });
         let ready = ready::checks(backends, watched, stopping.clone());
         let watch = new_watch(backends, lanes.as_ref().map(Pipeline::holdings).zip(rest), &mut registry);
         registry.register_collector(Box::new(Disks::of(backends)));
@@ -113,7 +118,7 @@ impl Services {
         running.push((Service::start("the watch over the lag", |stop| watch.run(stop)), steps.all_ended));
         let log = backends.log.clone();
         running.push((Service::start("the count of dead letters", |stop| open.run(log, stop)), steps.all_ended));
-        let admin = |stop| admin::serve(listeners.admin, registry, ready, stop);
+        let admin = |stop| admin::serve(listeners.admin, process_name().into(), registry, ready, stop);
         running.push((Service::start("the admin listener", admin), steps.all_ended));
         Ok(Self { running, stopping, api, lands_all, steps })
     }
