@@ -142,8 +142,11 @@ impl Drop for Wait {
             holdings::waits(None);
         }
         if self.mentioned && self.faults > 1 {
-            let ended = if self.works { "works again" } else { "was given up" };
-            tracing::info!(faults = self.faults, "{} {ended}", self.doing);
+            let Self { doing, faults, works, .. } = *self;
+            match works {
+                true => tracing::info!(faults, "{doing} works again"),
+                false => tracing::info!(faults, "{doing} was given up"),
+            }
         }
     }
 }
